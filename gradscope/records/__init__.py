@@ -1,0 +1,73 @@
+"""The nouns: what is opened (opened.py) and what is measured and found (measured.py).
+
+Frozen records without logic. ``None`` means not measured and has its reason in ``reasons``
+under the same name; it is never 0. Fractions are 0..1.
+"""
+
+from gradscope.records.measured import (
+    ALL_LAYERS,
+    Association,
+    AssociationReport,
+    ColumnShift,
+    Crossing,
+    LayerGradient,
+    LeftOut,
+    ReplayFile,
+    Report,
+    SeriesPoint,
+    ShiftReport,
+    SliceShift,
+    SnapshotGradient,
+    Status,
+    StepShift,
+    TimelineFile,
+    ZeroAnatomy,
+    ZeroCount,
+)
+from gradscope.records.opened import (
+    SNAPSHOT_SCHEMA,
+    TIMELINE_SCHEMA,
+    Clipping,
+    Layer,
+    Normalizer,
+    Observed,
+    Origin,
+    Replay,
+    Slice,
+    Snapshot,
+    Timeline,
+    TimelineLayer,
+)
+
+__all__ = [
+    "ALL_LAYERS",
+    "SNAPSHOT_SCHEMA",
+    "TIMELINE_SCHEMA",
+    "Association",
+    "AssociationReport",
+    "Clipping",
+    "ColumnShift",
+    "Crossing",
+    "Layer",
+    "LayerGradient",
+    "LeftOut",
+    "Normalizer",
+    "Observed",
+    "Origin",
+    "Replay",
+    "ReplayFile",
+    "Report",
+    "SeriesPoint",
+    "ShiftReport",
+    "Slice",
+    "SliceShift",
+    "Snapshot",
+    "SnapshotGradient",
+    "Status",
+    "StepShift",
+    "Timeline",
+    "TimelineFile",
+    "TimelineLayer",
+    "ZeroAnatomy",
+    "ZeroCount",
+]

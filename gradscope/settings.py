@@ -1,0 +1,124 @@
+"""What a user may set, its defaults and where each default comes from."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+
+from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ZERO_TOLERANCE: Final = 1e-8
+"""|g| <= this is a zero. Levels in use elsewhere: 0, 1e-8, 1e-6, 1e-4 (grail)."""
+WARN: Final = 0.10
+"""Share of zeros. The case: below 10 % is healthy."""
+CRITICAL: Final = 0.25
+"""Share of zeros. The case: 27 % was called an explosion."""
+COLLAPSE: Final = 0.50
+"""Share of zeros. SageMaker Debugger and torchdiag call a layer dead from 0.5 on."""
+BASELINE_MARGIN: Final = 0.05
+"""What a layer must lose beyond a freshly initialised network before its zeros count against it."""
+SMALL_LAYER_SHARE: Final = 0.01
+"""Layers below this share of a snapshot's elements do not decide the snapshot's status."""
+SHIFTED_WASSERSTEIN: Final = 0.25
+"""Reference standard deviations from which a column counts as shifted (warn)."""
+CRITICAL_WASSERSTEIN: Final = 1.0
+"""Reference standard deviations from which a slice's shift is critical."""
+SIGNIFICANCE: Final = 0.05
+"""Adjusted p-values below this count."""
+MIN_STEPS: Final = 12
+"""Fewer time steps than this cannot carry a corrected correlation (SCIENCE: say so)."""
+
+CONFIG_NAME: Final = "gradscope.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Zero fractions (0..1) at which a layer is called warn, critical, collapsed."""
+
+    warn: float = WARN
+    critical: float = CRITICAL
+    collapse: float = COLLAPSE
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are not fractions in rising order."""
+        if not 0 < self.warn <= self.critical <= self.collapse <= 1:
+            message = (
+                f"limits must rise from warn to collapse within 0..1, not warn={self.warn:g}, "
+                f"critical={self.critical:g}, collapse={self.collapse:g}. "
+                "Try warn=0.10,critical=0.25,collapse=0.50."
+            )
+            raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that changes a measure or a verdict; equal settings give equal results."""
+
+    zero_tolerance: float = ZERO_TOLERANCE
+    limits: Limits = field(default_factory=Limits)
+    layer_limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Layer glob to the limits of its own."""
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Slice name to its selectors: "0:146", "position_*", "flat:1500:1510", "key:image"."""
+    slices_from: str | None = None
+    """config or option; None where nothing was set."""
+    sequence_length: int | None = None
+    feature_names: tuple[str, ...] | None = None
+    layers: tuple[str, ...] = ()
+    """Layer globs to measure; empty means all."""
+    skip_layers: tuple[str, ...] = ()
+
+    def wants_layer(self, name: str) -> bool:
+        """Whether ``--layer`` and ``--skip-layer`` leave this layer in."""
+        if any(fnmatchcase(name, glob) for glob in self.skip_layers):
+            return False
+        return not self.layers or any(fnmatchcase(name, glob) for glob in self.layers)
+
+    def limits_of(self, layer: str) -> Limits:
+        """Limits of one layer: the last ``[layers."glob"]`` that fits, over the general ones.
+
+        Raises:
+            UsageError: the merged limits do not rise.
+        """
+        limits = self.limits
+        for glob, own in self.layer_limits.items():
+            if fnmatchcase(layer, glob):
+                limits = replace(limits, **own)
+        return limits
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Tables of one gradscope.toml, or of ``[tool.gradscope]`` in a pyproject.toml.
+
+    Raises:
+        UsageError: the file is missing, not TOML, or not UTF-8.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}. Check --config."
+        raise UsageError(message) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"{path}: not valid TOML: {error}. See `gradscope help config`."
+        raise UsageError(message) from error
+    return document.get("tool", {}).get("gradscope", {}) if path.name == "pyproject.toml" else document
+
+
+def find_config(*folders: Path) -> Path | None:
+    """First gradscope.toml of the folders, else the first pyproject.toml that has a [tool.gradscope] table.
+
+    Raises:
+        UsageError: a pyproject.toml on the way is not TOML.
+    """
+    for folder in folders:
+        if (folder / CONFIG_NAME).is_file():
+            return folder / CONFIG_NAME
+        if (folder / "pyproject.toml").is_file() and read_config(folder / "pyproject.toml"):
+            return folder / "pyproject.toml"
+    return None
