@@ -167,10 +167,10 @@ def _magnitude(block: Array) -> Array:
         return np.abs(_plain(block))
 
 
-def _threshold(tolerance: float, dtype: np.dtype[Any]) -> np.generic:
+def _threshold(tolerance: float, dtype: np.dtype[Any]) -> Any:
     """Largest value of ``dtype`` that is not above ``tolerance``: rounding up would count too many."""
-    near: np.generic = np.asarray(tolerance, dtype)[()]
-    return near if float(near) <= tolerance else np.nextafter(near, np.zeros((), dtype)[()])
+    near = dtype.type(tolerance)
+    return near if float(near) <= tolerance else np.nextafter(near, dtype.type(0))
 
 
 def _finite(value: float) -> float | None:
