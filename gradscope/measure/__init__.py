@@ -1,5 +1,17 @@
 """Arrays become numbers: zeros, slices, input shift, association."""
 
+from gradscope.measure.selectors import overlap_notes, resolve_slices
+from gradscope.measure.slices import active_rows, guess_slices, ranges, resting_values, slice_values
 from gradscope.measure.zeros import unexpected_fraction, zero_count
 
-__all__ = ["unexpected_fraction", "zero_count"]
+__all__ = [
+    "active_rows",
+    "guess_slices",
+    "overlap_notes",
+    "ranges",
+    "resolve_slices",
+    "resting_values",
+    "slice_values",
+    "unexpected_fraction",
+    "zero_count",
+]
