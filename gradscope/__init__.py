@@ -1,3 +1,71 @@
-"""gradscope: why did this model stop learning?"""
+"""gradscope: why did this model stop learning?
 
-__version__ = "0.1.0"
+The path of the data, folder by folder:
+
+    open_run -> read/      a file becomes a Snapshot, a Replay, a Timeline
+                run/       what belongs together is joined by step
+                measure/   arrays become numbers
+                judge/     numbers become findings
+    show_as  <- show/      a Report becomes a screen, JSON, CSV, Markdown, a frame
+
+``gradscope.scan("checkpoints/")`` gives the same Report as the command line.
+Everything is imported when it is first used, so that ``import gradscope`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gradscope.version import __version__
+
+if TYPE_CHECKING:
+    from gradscope.api import open_replay, open_snapshot, show_as, to_frame
+    from gradscope.errors import GradscopeError, NothingReadable, UnreadableFile, UsageError
+    from gradscope.records import Report
+    from gradscope.run import open_run, scan, with_associations, with_shift
+    from gradscope.settings import Limits, Settings
+
+_HOMES = {
+    "GradscopeError": "errors",
+    "Limits": "settings",
+    "NothingReadable": "errors",
+    "Report": "records",
+    "Settings": "settings",
+    "UnreadableFile": "errors",
+    "UsageError": "errors",
+    "open_replay": "api",
+    "open_run": "run",
+    "open_snapshot": "api",
+    "scan": "run",
+    "show_as": "api",
+    "to_frame": "api",
+    "with_associations": "run",
+    "with_shift": "run",
+}
+
+__all__ = [
+    "GradscopeError",
+    "Limits",
+    "NothingReadable",
+    "Report",
+    "Settings",
+    "UnreadableFile",
+    "UsageError",
+    "__version__",
+    "open_replay",
+    "open_run",
+    "open_snapshot",
+    "scan",
+    "show_as",
+    "to_frame",
+    "with_associations",
+    "with_shift",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradscope' has no attribute {name!r}")
+    return getattr(import_module(f"gradscope.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,3 +123,98 @@ def find_config(*folders: Path) -> Path | None:
         if (folder / "pyproject.toml").is_file() and read_config(folder / "pyproject.toml"):
             return folder / "pyproject.toml"
     return None
+
+
+KNOWN_TABLES: Final[dict[str, dict[str, None]]] = {
+    "observation": dict.fromkeys(("sequence_length", "features")),
+    "slices": {},
+    "limits": dict.fromkeys(("warn", "critical", "collapse")),
+    "layers": {},
+}
+
+
+def settings_from(tables: Mapping[str, Any], source: str) -> Settings:
+    """Settings of one configuration file; ``source`` is its name, for errors.
+
+    Raises:
+        UsageError: an unknown table or key, or a value of the wrong type.
+    """
+    _check_keys(tables, source)
+    observation = tables.get("observation", {})
+    slices = {
+        name: selectors_from(value, f"{source}: slices.{name}")
+        for name, value in tables.get("slices", {}).items()
+    }
+    own = {
+        glob: {key: _fraction(value, f'{source}: layers."{glob}".{key}') for key, value in table.items()}
+        for glob, table in tables.get("layers", {}).items()
+    }
+    limits = {key: _fraction(value, f"{source}: {key}") for key, value in tables.get("limits", {}).items()}
+    return Settings(
+        limits=Limits(**limits),
+        layer_limits=own,
+        slices=slices,
+        slices_from="config" if slices else None,
+        sequence_length=_length(observation.get("sequence_length"), source),
+        feature_names=_names(observation.get("features"), source),
+    )
+
+
+def selectors_from(value: object, where: str) -> tuple[str, ...]:
+    """Column selectors of one slice: a string with commas, or a list of strings.
+
+    Raises:
+        UsageError: anything else, or nothing.
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+        message = f'{where}: columns must be like "0:146" or ["position_*"], not {value!r}.'
+        raise UsageError(message)
+    return tuple(part.strip() for part in parts)
+
+
+def _check_keys(tables: Mapping[str, Any], source: str) -> None:
+    for name, table in tables.items():
+        known = _known(name, KNOWN_TABLES, source, "table")
+        if not isinstance(table, dict):
+            message = f"{source}: [{name}] must be a table, not {table!r}."
+            raise UsageError(message)
+        for key in table if known else ():
+            _known(key, known, source, f"key in [{name}]")
+        for glob, own in table.items() if name == "layers" else ():
+            if not isinstance(own, dict):
+                raise UsageError(f'{source}: [layers."{glob}"] must be a table, not {own!r}.')
+            for key in own:
+                _known(key, KNOWN_TABLES["limits"], source, f'key in [layers."{glob}"]')
+
+
+def _known(name: str, known: Mapping[str, Any], source: str, kind: str) -> Any:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        advice = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+        message = f"{source}: unknown {kind}: {name!r}. {advice}"
+        raise UsageError(message)
+    return known[name]
+
+
+def _fraction(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        message = f"{where}: must be a fraction in 0..1, not {value!r}."
+        raise UsageError(message)
+    return float(value)
+
+
+def _length(value: object, source: str) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        message = f"{source}: observation.sequence_length must be a positive whole number, not {value!r}."
+        raise UsageError(message)
+    return value
+
+
+def _names(value: object, source: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        message = f"{source}: observation.features must be a list of names."
+        raise UsageError(message)
+    return tuple(value)

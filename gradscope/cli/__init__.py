@@ -1,1 +1,70 @@
-"""cli."""
+"""The command line: one Typer command a file; the only place that prints and exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.correlate import correlate
+from gradscope.cli.formats import formats
+from gradscope.cli.report import report
+from gradscope.cli.scan import scan
+from gradscope.cli.shift import shift
+from gradscope.cli.topics import help_
+
+app = typer.Typer(
+    help="Why did this model stop learning? Zero gradients, from the files a run has left.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 --fail-on reached, 2 wrong usage, 3 some files unreadable, "
+    "4 nothing readable.",
+)
+for command in (scan, shift, correlate, report, formats):
+    app.command()(command)
+app.command(name="help")(help_)
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from gradscope.version import __version__
+
+        sys.stdout.write(f"gradscope {__version__}\n")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; one line on standard error for whatever a user can mend."""
+    from gradscope.errors import GradscopeError
+
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except GradscopeError as error:
+        return _complained(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complained("interrupted; stored results are as they were", 130)
+    except BrokenPipeError:
+        # The reader of a pipe is gone: point standard output away, so that the exit stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        wrong_usage = getattr(error, "format_message", None)
+        if wrong_usage is None:
+            raise
+        return _complained(f"{wrong_usage()} Try `gradscope --help`.", 2)
+
+
+def _complained(text: str, code: int) -> int:
+    from gradscope.cli.terminal import complain
+
+    complain(" ".join(text.split()))
+    return code

@@ -1,0 +1,53 @@
+# gradscope: `make help` lists what can be made.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One exact build of torch, asked for first and by name, so that nothing else pulls a newer one with CUDA.
+TORCH := torch==2.13.0
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help demo test check samples wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/torch.done:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/gradscope.done: pyproject.toml | $(VENV)/torch.done
+	$(PIP) $(TORCH) --editable .
+	@touch $@
+
+$(VENV)/dev.done: pyproject.toml | $(VENV)/torch.done
+	$(PIP) $(TORCH) --editable '.[dev]'
+	@touch $@ $(VENV)/gradscope.done
+
+demo: $(VENV)/gradscope.done  ## scan, correlate and report the collapsed sample run
+	$(BIN)/gradscope scan sample_checkpoints/collapse
+	$(BIN)/gradscope correlate --positions
+	$(BIN)/gradscope report
+
+test: $(VENV)/dev.done  ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.done  ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+samples: $(VENV)/dev.done  ## train the samples anew (some minutes)
+	$(BIN)/python sample_checkpoints/make_samples.py
+
+wheel: $(VENV)/dev.done  ## build the wheel, install it in a clean environment, use it on a sample
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) build/wheel/*.whl
+	cd build/wheel && venv/bin/gradscope scan ../../sample_checkpoints/healthy --fail-on critical
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

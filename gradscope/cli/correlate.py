@@ -1,0 +1,39 @@
+"""``gradscope correlate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.options import PathArgument, Shared, analysing
+
+
+@analysing
+def correlate(
+    path: PathArgument = None,
+    positions: Annotated[
+        bool, typer.Option("--positions", help="The slice `position`; also the default.")
+    ] = False,
+    *,
+    shared: Shared,
+) -> int:
+    """Set a slice's activity against the zeros of every layer; never claims a cause."""
+    from gradscope.cli.terminal import check_outputs, emit, exit_code
+    from gradscope.cli.work import selected_slice, work_on
+    from gradscope.errors import UsageError
+    from gradscope.run import one_run, with_associations
+    from gradscope.show.correlate_screen import correlate_screen
+    from gradscope.show.frames import series_frame
+    from gradscope.show.json_document import correlate_document
+
+    check_outputs(shared)
+    name = "position" if positions else selected_slice(shared) or "position"
+    if positions and selected_slice(shared) not in {None, "position"}:
+        raise UsageError("--positions means --slice position; give one of the two.")
+    work = work_on([path] if path else [], shared)
+    if not work.opened.runs:
+        return exit_code(work.report, work.shared)
+    report = with_associations(work.report, one_run(work.opened, shared.run), name)
+    emit(report, work.shared, correlate_screen, correlate_document, series_frame)
+    return exit_code(report, work.shared)

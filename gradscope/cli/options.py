@@ -1,0 +1,139 @@
+"""Options that every analysing command shares, declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class FailOn(StrEnum):
+    """Status that makes the command exit with 1."""
+
+    WARN = "warn"
+    CRITICAL = "critical"
+    COLLAPSE = "collapse"
+
+
+MEASURE = "What to measure"
+OUTPUT = "Output"
+
+PathArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[PATH]", help="Folder or file; without it, the last scan of this directory."),
+]
+SliceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="NAME[=COLUMNS]",
+        help="Define and select a slice: position=146:153, position=position_*, account=flat:1500:1510, "
+        "pixels=key:image; or select one by NAME. Repeatable.",
+        rich_help_panel=MEASURE,
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Values of the shared options."""
+
+    slice_: SliceOption = None
+    sequence_length: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Bars in a flat observation.", rich_help_panel=MEASURE),
+    ] = None
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only layers that fit. Repeatable.", rich_help_panel=MEASURE),
+    ] = None
+    skip_layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out layers that fit. Repeatable.", rich_help_panel=MEASURE),
+    ] = None
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this run (a sub-folder of PATH).", rich_help_panel=MEASURE),
+    ] = None
+    zero_tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="|g| <= X is a zero; default 1e-8.", rich_help_panel=MEASURE),
+    ] = None
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="warn=A,critical=B,collapse=C",
+            help="Zero fractions; default 0.10, 0.25, 0.50.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of gradscope.toml in PATH or here.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None
+    json_: Annotated[
+        bool,
+        typer.Option("--json", help="Only JSON on standard output.", rich_help_panel=OUTPUT),
+    ] = False
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Also write .json, .csv or .md. Repeatable.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(help="Exit with 1 where any snapshot is this bad.", rich_help_panel=OUTPUT),
+    ] = None
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and no notices.", rich_help_panel=OUTPUT),
+    ] = False
+    no_color: Annotated[
+        bool,
+        typer.Option("--no-color", help="No colors (NO_COLOR does the same).", rich_help_panel=OUTPUT),
+    ] = False
+    ascii_: Annotated[
+        bool,
+        typer.Option("--ascii", help="Only ASCII characters.", rich_help_panel=OUTPUT),
+    ] = False
+
+
+def analysing(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the shared options: its parameter ``shared`` becomes one option a field."""
+    own = inspect.signature(function, eval_str=True).parameters
+    hints = inspect.get_annotations(Shared, eval_str=True)
+    options = [
+        inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name]
+        )
+        for each in fields(Shared)
+    ]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> int:
+        shared = Shared(**{each.name: values.pop(each.name) for each in fields(Shared)})
+        return function(**values, shared=shared)
+
+    kept = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, each in own.items() if name != "shared"
+    ]
+    signature = inspect.Signature([*kept, *options], return_annotation=int)
+    vars(command)["__signature__"] = signature
+    command.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    del vars(command)["__wrapped__"]
+    return command

@@ -1,0 +1,33 @@
+"""``gradscope shift``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.options import PathArgument, Shared, analysing
+
+
+@analysing
+def shift(
+    path: PathArgument = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Compare with this step; default the earliest.")
+    ] = None,
+    *,
+    shared: Shared,
+) -> int:
+    """Compare the inputs of every step with the first: positions against market."""
+    from gradscope.cli.terminal import check_outputs, emit, exit_code
+    from gradscope.cli.work import work_on
+    from gradscope.run import with_shift
+    from gradscope.show.frames import shift_frame
+    from gradscope.show.json_document import shift_document
+    from gradscope.show.shift_screen import shift_screen
+
+    check_outputs(shared)
+    work = work_on([path] if path else [], shared)
+    report = with_shift(work.report, work.opened, reference)
+    emit(report, work.shared, shift_screen, shift_document, shift_frame)
+    return exit_code(report, work.shared)

@@ -1,0 +1,150 @@
+"""What goes to the terminal: screens to standard output, notices and progress to standard error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gradscope.errors import NothingReadable, UnreadableFile, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pandas as pd
+
+    from gradscope.cli.options import Shared
+    from gradscope.records import Report
+    from gradscope.run.find import Progress
+    from gradscope.show.screen import Look
+
+MIN_WIDTH: Final = 60
+FORMS: Final = (".json", ".csv", ".md")
+
+
+def notice(text: str, shared: Shared) -> None:
+    """One line on standard error, unless --quiet."""
+    if not shared.quiet:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """One line on standard error; control characters from file names are written out."""
+    from gradscope.show.rows import safe
+
+    sys.stderr.write(f"gradscope: {safe(text)}\n")
+
+
+def look_of(shared: Shared) -> Look:
+    """Width, color and characters for this terminal."""
+    from gradscope.show.screen import Look
+
+    encoding = (sys.stdout.encoding or "ascii").lower()
+    color = sys.stdout.isatty() and not shared.no_color and not os.environ.get("NO_COLOR")
+    return Look(
+        width=max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH),
+        color=color and os.environ.get("TERM") != "dumb",
+        ascii_only=shared.ascii_ or "utf" not in encoding,
+    )
+
+
+@contextmanager
+def progress_bar(shared: Shared) -> Iterator[Progress | None]:
+    """A progress bar on standard error, only where that is a terminal; it leaves nothing behind."""
+    if shared.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(file=sys.stderr), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def check_outputs(shared: Shared) -> None:
+    """Refuse an output that could not be written before any work is done.
+
+    Raises:
+        UsageError: unknown suffix, or no such folder.
+    """
+    for path in shared.output or ():
+        if path.suffix.lower() not in FORMS:
+            raise UsageError(f"-o {path}: unknown form {path.suffix!r}. Known: {', '.join(FORMS)}.")
+        if not path.parent.is_dir():
+            raise UsageError(f"-o {path}: no such folder: {path.parent}. Make it first.")
+        if path.is_dir():
+            raise UsageError(f"-o {path}: is a folder. Name a file in it.")
+
+
+def emit(
+    report: Report,
+    shared: Shared,
+    screen: Callable[[Report, Look], str],
+    document: Callable[[Report], Mapping[str, Any]],
+    frame: Callable[[Report], pd.DataFrame],
+) -> None:
+    """Write the files asked for, then the screen or the JSON document to standard output.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    from gradscope.show.json_document import as_json
+    from gradscope.store import write_whole
+
+    for path in shared.output or ():
+        text = _form(path, report, document, frame)
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            raise UsageError(f"-o {path}: cannot be written: {error.strerror}.") from error
+        notice(f"wrote {path}", shared)
+    text = as_json(document(report)) if shared.json_ else screen(report, look_of(shared))
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _form(
+    path: Path,
+    report: Report,
+    document: Callable[[Report], Mapping[str, Any]],
+    frame: Callable[[Report], pd.DataFrame],
+) -> str:
+    from gradscope.show.frames import to_csv
+    from gradscope.show.json_document import as_json
+    from gradscope.show.markdown import markdown
+
+    match path.suffix.lower():
+        case ".json":
+            return as_json(document(report))
+        case ".csv":
+            return to_csv(frame(report))
+        case _:
+            return markdown(report)
+
+
+def exit_code(report: Report, shared: Shared) -> int:
+    """4 nothing read, 3 some files unreadable, 1 --fail-on reached, 0 done."""
+    from gradscope.records import Status
+    from gradscope.run import nothing_readable
+
+    if nothing := nothing_readable(report):
+        complain(nothing)
+        return NothingReadable.exit_code
+    if not report.snapshots:
+        notice("no checkpoints here, only replay buffers or timelines: nothing to scan", shared)
+    if report.unreadable:
+        return UnreadableFile.exit_code
+    if shared.fail_on is not None:
+        limit = Status(shared.fail_on.value)
+        return int(any(snapshot.status.rank >= limit.rank for snapshot in report.snapshots))
+    return 0

@@ -1,0 +1,68 @@
+"""``gradscope help TOPIC``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+TOPICS: Final = {
+    "zeros": """What counts as a zero: |g| <= 1e-8 (--zero-tolerance); exact zeros are counted apart too.
+Kinds, each zero counted once, in this order:
+  expected     cannot be otherwise: the key bias of softmax attention (a third of in_proj_bias)
+  whole layer  every gradient of the layer is zero
+  dead inputs  a whole column: the input was zero on every row (or the unit below is dead)
+  dead units   a whole row: the unit got no gradient from above or never fired
+  scattered    the rest
+Healthy is not 0 %: a hidden ReLU layer can have 45 %. Compare with the fresh network's zeros.""",
+    "limits": """warn 10 %, critical 25 %, collapse 50 % zeros of a layer, the expected ones left out;
+where a fresh network's zeros are known, they must be exceeded by 5 points too.
+A snapshot is as bad as its worst layer that holds at least 1 % of its elements.
+Change them: --limit warn=0.1,critical=0.25,collapse=0.5, or [limits] in gradscope.toml.""",
+    "config": """gradscope.toml in the run's folder or here, or [tool.gradscope] in pyproject.toml:
+
+[observation]
+sequence_length = 10
+features = ["ret_1", "..."]
+[slices]
+market = "0:146"
+position = ["position_*"]
+[limits]
+warn = 0.10
+critical = 0.25
+collapse = 0.50
+[layers."*temporal_projection*"]
+collapse = 0.30""",
+    "slices": """A slice names columns of one bar: --slice position=146:153 or --slice 'position=position_*'.
+flat:1500:1510 counts columns of the whole flat observation; key:image is an entry of a Dict space.
+A flat observation with --sequence-length is read bars outer, features inner, oldest bar first.
+Not set: as the recorder was told; else columns that are constant in the earliest replay and vary
+later are offered as `position`, and every output says that they were guessed.""",
+    "record": """In the place of Stable-Baselines3's CheckpointCallback:
+
+from gradscope.record import GradscopeCallback
+callback = GradscopeCallback(save_freq=2000, save_path="checkpoints", save_replay_buffer=True,
+                             slices={"position": "73:80"}, sequence_length=4)
+model.learn(10_000, callback=callback)
+
+At each save it adds the gradients the optimizers saw; every 20th update one line in a timeline.""",
+    "exit-codes": """0 done; 1 --fail-on reached; 2 wrong usage or no such PATH; 3 some input could not be
+read (the rest was measured and shown); 4 nothing could be read.""",
+}
+
+
+def help_(
+    topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
+) -> int:
+    """Explain a topic: zeros, limits, config, slices, record, exit-codes."""
+    import sys
+
+    from gradscope.errors import UsageError
+
+    if topic is None:
+        sys.stdout.write(f"Topics: {', '.join(TOPICS)}. Commands: gradscope --help.\n")
+        return 0
+    if topic not in TOPICS:
+        raise UsageError(f"no topic {topic!r}. Topics: {', '.join(TOPICS)}.")
+    sys.stdout.write(TOPICS[topic] + "\n")
+    return 0

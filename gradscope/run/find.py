@@ -1,0 +1,203 @@
+"""Which files lie under a PATH, what each of them is, and which run it belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gradscope.errors import UnreadableFile, UsageError
+from gradscope.read import open_file, reader_of
+from gradscope.records import LeftOut, Normalizer, Replay, Snapshot, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Progress = Callable[[str, int, int], None]
+
+KEPT_BYTES: Final = 1 << 30
+"""Replay observations kept in memory at once; beyond, a buffer is read again when it is needed."""
+NO_KNOWN_FORMAT: Final = "no known format"
+
+
+@dataclass(kw_only=True)
+class ReplayFileOpened:
+    """A replay buffer whose arrays may have been let go."""
+
+    replay: Replay
+    num_rows: int
+    kept: bool
+
+    def opened(self) -> Replay:
+        """The buffer with its arrays, read again where they were let go."""
+        if self.kept:
+            return self.replay
+        again = open_file(self.replay.source)
+        assert isinstance(again, Replay)
+        return again
+
+
+@dataclass(kw_only=True)
+class RunFiles:
+    """All files of one run: one folder."""
+
+    run: str
+    folder: Path
+    checkpoints: list[Snapshot] = field(default_factory=list)
+    recorded: list[Snapshot] = field(default_factory=list)
+    replays: list[ReplayFileOpened] = field(default_factory=list)
+    normalizers: list[Normalizer] = field(default_factory=list)
+    timelines: list[Timeline] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Found:
+    """Everything under a PATH, opened."""
+
+    path: str
+    base: Path
+    files: list[Path] = field(default_factory=list)
+    runs: list[RunFiles] = field(default_factory=list)
+    skipped: list[LeftOut] = field(default_factory=list)
+    unreadable: list[LeftOut] = field(default_factory=list)
+
+    def relative(self, path: Path) -> str:
+        """Name of a file as reports show it: relative to PATH."""
+        return path.relative_to(self.base).as_posix()
+
+
+def find(paths: Sequence[Path], progress: Progress | None = None) -> Found:
+    """Open every file under the paths; a bad file becomes a row, never an exception.
+
+    Raises:
+        UsageError: a path does not exist, or it cannot be listed.
+    """
+    found = _paths_found(paths)
+    runs: dict[Path, RunFiles] = {}
+    kept = 0
+    for number, path in enumerate(found.files):
+        if progress:
+            progress("reading", number, len(found.files))
+        record = _opened(path, found)
+        if record is None:
+            continue
+        name = path.parent.relative_to(found.base).as_posix()
+        files = runs.setdefault(path.parent, RunFiles(run=name, folder=path.parent))
+        kept += _file(record, files, kept)
+    if progress:
+        progress("reading", len(found.files), len(found.files))
+    found.runs = sorted(runs.values(), key=lambda files: files.run)
+    return found
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute without following links, so that files keep the names a user sees."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _paths_found(paths: Sequence[Path]) -> Found:
+    for path in paths:
+        if not os.path.lexists(path):
+            message = f"{path}: no such file or folder. Check the PATH."
+            raise UsageError(message)
+    folders = [_absolute(path if path.is_dir() else path.parent) for path in paths]
+    base = Path(os.path.commonpath(folders))
+    found = Found(path=" ".join(str(path) for path in paths), base=base)
+    wanted: dict[Path, None] = {}
+    for path, folder in zip(paths, folders, strict=True):
+        if path.is_dir():
+            wanted.update(dict.fromkeys(_walk(folder, found)))
+        else:
+            wanted.update(dict.fromkeys(_with_siblings(folder / path.name)))
+    found.files = list(wanted)
+    return found
+
+
+def _walk(folder: Path, found: Found) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        source = found.relative(Path(os.fsdecode(error.filename)))
+        found.unreadable.append(LeftOut(source=source, reason=f"folder cannot be listed: {error.strerror}"))
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        here = Path(parent)
+        for name in sorted(folders):
+            if (here / name).is_symlink():
+                reason = "a link to a folder is not followed. Name it as PATH"
+                found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        yield from (here / name for name in sorted(names) if not name.startswith("."))
+
+
+def _with_siblings(path: Path) -> Iterator[Path]:
+    """The named file first, then files of its folder that may belong to it."""
+    yield path
+    for sibling in sorted(path.parent.iterdir()):
+        if sibling.is_file() and not sibling.name.startswith(".") and sibling != path:
+            yield sibling
+
+
+def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | None:
+    try:
+        if reader_of(path) is None:
+            found.skipped.append(LeftOut(source=found.relative(path), reason=NO_KNOWN_FORMAT))
+            return None
+        return open_file(path)
+    except UnreadableFile as error:
+        found.unreadable.append(LeftOut(source=found.relative(path), reason=error.reason))
+    return None
+
+
+def _file(record: Snapshot | Replay | Normalizer | Timeline, files: RunFiles, kept: int) -> int:
+    """Put a record where it belongs; returns the bytes of it that stay in memory."""
+    match record:
+        case Snapshot(format="gradscope"):
+            files.recorded.append(record)
+        case Snapshot():
+            files.checkpoints.append(record)
+        case Normalizer():
+            files.normalizers.append(record)
+        case Timeline():
+            files.timelines.append(record)
+        case Replay():
+            size = sum(int(array.nbytes) for array in record.observations.values())
+            keep = kept + size <= KEPT_BYTES
+            rows = record.num_rows
+            stripped = record if keep else replace(record, observations={}, next_observations=None)
+            files.replays.append(ReplayFileOpened(replay=stripped, num_rows=rows, kept=keep))
+            return size if keep else 0
+    return 0
+
+
+def only_of_file(found: Found, path: Path) -> Found:
+    """Leave only one file and what belongs to it: same folder, same step (or a step unknown)."""
+    target = _absolute(path)
+    for files in found.runs:
+        named = [each for each in _records(files) if each.source == target]
+        step = named[0].step if named and not isinstance(named[0], Timeline) else None
+        files.checkpoints = [each for each in files.checkpoints if each.source == target]
+        files.recorded = [each for each in files.recorded if each.source == target or each.step == step]
+        files.normalizers = [each for each in files.normalizers if each.step in {step, None}]
+        files.replays = [
+            each for each in files.replays if each.replay.source == target or each.replay.step in {step, None}
+        ]
+    found.skipped = [left for left in found.skipped if found.base / left.source == target]
+    found.unreadable = [left for left in found.unreadable if found.base / left.source == target]
+    return found
+
+
+def _records(files: RunFiles) -> Iterator[Snapshot | Replay | Normalizer | Timeline]:
+    yield from files.checkpoints
+    yield from files.recorded
+    yield from files.normalizers
+    yield from files.timelines
+    yield from (each.replay for each in files.replays)
+
+
+def by_step(files: Sequence[Snapshot]) -> dict[int | None, list[Snapshot]]:
+    """Snapshots of one run, grouped by step."""
+    groups: dict[int | None, list[Snapshot]] = defaultdict(list)
+    for snapshot in files:
+        groups[snapshot.step].append(snapshot)
+    return groups

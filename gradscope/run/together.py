@@ -1,0 +1,140 @@
+"""What goes together in a run: slice activity against zeros, over the densest series there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradscope.judge import association_verdict
+from gradscope.measure import associations
+from gradscope.records import ALL_LAYERS, AssociationReport, SeriesPoint
+from gradscope.run.inputs import POSITION, RunSlices
+from gradscope.run.inputs import activity as activity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gradscope.records import SnapshotGradient, Timeline
+    from gradscope.run.join import Moment
+    from gradscope.settings import Settings
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+    Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+NO_EFFECTS = "interventions are not built into this version, so nothing here says what caused the zeros"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Activity and zero fractions over steps; NaN where unknown."""
+
+    source: str
+    steps: Integers
+    activity: Floats
+    num_active: Floats
+    fractions: Mapping[str, Floats]
+    """By layer, and the pooled total under "*"."""
+
+
+def association_report(
+    run: str,
+    name: str,
+    *,
+    moments: Sequence[Moment],
+    snapshots: Sequence[SnapshotGradient],
+    timeline: Timeline | None,
+    known: RunSlices,
+    settings: Settings,
+) -> AssociationReport:
+    """Association of one slice with the zeros of every wanted layer; never a claim of cause."""
+    if timeline is not None and name == POSITION and np.isfinite(timeline.num_active).any():
+        series = timeline_series(timeline, settings)
+    else:
+        series = _checkpoint_series(moments, snapshots, known, name)
+    layers, change_step = associations(series.activity, series.fractions, series.steps)
+    verdict, reason = association_verdict(name, layers, change_step)
+    return AssociationReport(
+        slice=name,
+        run=run,
+        num_steps=len(series.steps),
+        source=series.source,
+        series=_points(series),
+        activity_change_step=change_step,
+        layers=layers,
+        verdict=verdict,
+        reason=reason,
+        reasons={"effects": NO_EFFECTS},
+    )
+
+
+def timeline_series(timeline: Timeline, settings: Settings) -> Series:
+    """One point a step: rows of one step (several optimizers, several updates) are averaged."""
+    steps = np.unique(timeline.step)
+    wanted = [layer for layer in timeline.layers if settings.wants_layer(layer.name)]
+    fractions: dict[str, Floats] = {}
+    zeros, elements = np.zeros(len(steps)), np.zeros(len(steps))
+    for layer in wanted:
+        num_zero = _mean_by_step(layer.num_zero, layer.step, steps)
+        fractions[layer.name] = num_zero / layer.num_elements
+        zeros += np.nan_to_num(num_zero)
+        elements += np.where(np.isnan(num_zero), 0, layer.num_elements)
+    pooled = np.divide(zeros, elements, out=np.full(len(steps), np.nan), where=elements > 0)
+    rows = timeline.layers[0] if timeline.layers else None
+    share = rows.num_active / rows.num_rows if rows else np.zeros(0)
+    return Series(
+        source="timeline",
+        steps=steps,
+        activity=_mean_by_step(share, rows.step, steps) if rows else share,
+        num_active=_mean_by_step(timeline.num_active, timeline.step, steps),
+        fractions={ALL_LAYERS: pooled} | fractions,
+    )
+
+
+def _mean_by_step(values: Floats, at: Integers, steps: Integers) -> Floats:
+    place = np.searchsorted(steps, at)
+    finite = np.isfinite(values)
+    total = np.bincount(place[finite], values[finite], minlength=len(steps))
+    number = np.bincount(place[finite], minlength=len(steps))
+    mean: Floats = np.divide(total, number, out=np.full(len(steps), np.nan), where=number > 0)
+    return mean
+
+
+def _checkpoint_series(
+    moments: Sequence[Moment], snapshots: Sequence[SnapshotGradient], known: RunSlices, name: str
+) -> Series:
+    dated = [(m, s) for m, s in zip(moments, snapshots, strict=True) if s.step is not None]
+    activities = [activity_of(moment, known, name) for moment, _ in dated]
+    names = dict.fromkeys(layer.name for _, snapshot in dated for layer in snapshot.layers)
+    by_name = [{layer.name: layer.zero_fraction for layer in snapshot.layers} for _, snapshot in dated]
+    fractions = {name: _floats([layers.get(name) for layers in by_name]) for name in names}
+    pooled = _floats([snapshot.zero_fraction for _, snapshot in dated])
+    return Series(
+        source="checkpoints",
+        steps=np.array([snapshot.step for _, snapshot in dated], dtype=np.int64),
+        activity=_floats([each.fraction for each in activities]),
+        num_active=_floats([each.num_active for each in activities]),
+        fractions={ALL_LAYERS: pooled} | fractions,
+    )
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _points(series: Series) -> tuple[SeriesPoint, ...]:
+    pooled = series.fractions[ALL_LAYERS]
+    return tuple(
+        SeriesPoint(
+            step=int(step),
+            activity=_known(series.activity[at]),
+            num_open_positions=None if (held := _known(series.num_active[at])) is None else round(held),
+            zero_fraction=_known(pooled[at]),
+        )
+        for at, step in enumerate(series.steps)
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,67 @@
+"""The table of ``gradscope formats``: what can be read and what each file type can tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gradscope.show.screen import Page, new_table
+
+if TYPE_CHECKING:
+    from gradscope.show.screen import Look
+
+FORMATS: Final = (
+    {
+        "format": "sb3",
+        "files": "rl_model_2000_steps.zip",
+        "tells": "weights, optimizer moments, step, algorithm",
+        "gradients": "none in it; joined with a recorder file of the same step",
+    },
+    {
+        "format": "sb3 replay buffer",
+        "files": "rl_model_replay_buffer_2000_steps.pkl",
+        "tells": "inputs since the previous checkpoint, by slice",
+        "gradients": "none",
+    },
+    {
+        "format": "sb3 VecNormalize",
+        "files": "rl_model_vecnormalize_2000_steps.pkl",
+        "tells": "how the network's inputs were normalised",
+        "gradients": "none",
+    },
+    {
+        "format": "torch",
+        "files": "checkpoint.pt, .pth, .ckpt, .bin (zip form, torch 1.6 on)",
+        "tells": "weights, step; {model, optimizer, grads, step}",
+        "gradients": "where the key `grads` holds them by parameter name",
+    },
+    {
+        "format": "safetensors",
+        "files": "model.safetensors",
+        "tells": "weights, step from its metadata",
+        "gradients": "none",
+    },
+    {
+        "format": "gradscope",
+        "files": "rl_model_gradscope_2000_steps.safetensors",
+        "tells": "what the recorder saw at the first update after a save: gradients, batch, slices, clipping",
+        "gradients": "all that the optimizers saw",
+    },
+    {
+        "format": "gradscope timeline",
+        "files": "rl_model_gradscope_timeline.jsonl",
+        "tells": "zeros, norms, clipping and open positions every n updates",
+        "gradients": "counts only",
+    },
+)
+
+
+def formats_screen(look: Look) -> str:
+    """The table as text."""
+    page = Page(look)
+    table = new_table(("format", "left"), ("files", "fill"), ("tells", "fill"), ("gradients", "fill"))
+    for row in FORMATS:
+        table.add_row(row["format"], row["files"], row["tells"], row["gradients"])
+    page.table(table)
+    page.line()
+    page.line("Nothing in a file is ever executed or imported. Formats are told by their first bytes.", "dim")
+    return page.text()

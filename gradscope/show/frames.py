@@ -1,0 +1,93 @@
+"""Reports as pandas frames and CSV, one row a layer and snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradscope.show.rows import KINDS, safe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gradscope.records import LayerGradient, Report, SnapshotGradient
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters a spreadsheet would take for a formula."""
+
+
+def to_frame(report: Report) -> pd.DataFrame:
+    """One row a layer and snapshot; unknown is a missing value, fractions are 0..1."""
+    import pandas as pd  # noqa: PLC0415  heavy, only where asked for
+
+    rows = [_row(snapshot, layer) for snapshot in report.snapshots for layer in snapshot.layers]
+    return pd.DataFrame(rows, columns=_columns()).convert_dtypes()
+
+
+def shift_frame(report: Report) -> pd.DataFrame:
+    """One row a column, slice and step of the shift."""
+    import pandas as pd  # noqa: PLC0415  heavy, only where asked for
+
+    rows = [
+        {"run": step.run, "step": step.step, "slice": each.name}
+        | {key: value for key, value in vars(column).items() if key != "reasons"}
+        for step in (report.shift.steps if report.shift else ())
+        for each in step.slices
+        for column in each.columns
+    ]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def series_frame(report: Report) -> pd.DataFrame:
+    """One row a step: slice activity and pooled zero fraction."""
+    import pandas as pd  # noqa: PLC0415  heavy, only where asked for
+
+    rows = [
+        {"run": found.run, "slice": found.slice} | vars(point)
+        for found in report.associations
+        for point in found.series
+    ]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV; text that a spreadsheet would run as a formula gets a quote in front."""
+    for column in frame.select_dtypes(exclude="number"):
+        frame[column] = [_harmless(value) if isinstance(value, str) else value for value in frame[column]]
+    return frame.to_csv(index=False)
+
+
+def _harmless(text: str) -> str:
+    shown = safe(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def _columns() -> list[str]:
+    return list(_names()) + [f"zeros_{kind}" for kind in KINDS]
+
+
+def _names() -> tuple[str, ...]:
+    return (
+        "run",
+        "step",
+        "source",
+        "layer",
+        "origin",
+        "num_elements",
+        "num_zero",
+        "num_exact_zero",
+        "num_nonfinite",
+        "zero_fraction",
+        "baseline_zero_fraction",
+        "norm",
+        "max_abs",
+        "status",
+        "position_activity",
+    )
+
+
+def _row(snapshot: SnapshotGradient, layer: LayerGradient) -> dict[str, Any]:
+    own = {name: getattr(layer, name) for name in _names() if hasattr(layer, name)}
+    kinds = {f"zeros_{kind}": getattr(layer.anatomy, kind) if layer.anatomy else None for kind in KINDS}
+    of_snapshot = {name: getattr(snapshot, name) for name in ("run", "step", "source", "position_activity")}
+    status = {"origin": layer.origin.value, "status": layer.status.value}
+    return own | of_snapshot | {"layer": layer.name} | kinds | status

@@ -1,0 +1,119 @@
+"""Reports as the JSON documents other programs rely on, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from gradscope.errors import UsageError
+from gradscope.records import AssociationReport, Report, ShiftReport
+from gradscope.version import __version__
+
+SCAN: Final = "gradscope/scan/1"
+SHIFT: Final = "gradscope/shift/1"
+CORRELATE: Final = "gradscope/correlate/1"
+REPORT: Final = "gradscope/report/1"
+
+
+def scan_document(report: Report) -> dict[str, Any]:
+    """The ``scan --json`` document."""
+    body: dict[str, Any] = _plain(report)
+    for key in ("shift", "associations"):
+        del body[key]
+    return {"schema": SCAN, "gradscope": __version__} | body
+
+
+def shift_document(report: Report) -> dict[str, Any]:
+    """The ``shift --json`` document; the first run's reference stands at the top."""
+    shift = report.shift or ShiftReport()
+    keys = ("run", "source", "step", "num_rows")
+    references = [{key: getattr(step, key) for key in keys} for step in shift.steps if step.is_reference]
+    body = _plain(shift)
+    return {
+        "schema": SHIFT,
+        "reference": references[0] if references else None,
+        "references": references,
+        "slices_from": body["slices_from"],
+        "slices": body["slices"],
+        "steps": body["steps"],
+        "reasons": body["reasons"],
+    }
+
+
+def correlate_document(report: Report) -> dict[str, Any]:
+    """The ``correlate --json`` document of the one run chosen."""
+    association = report.associations[0]
+    body: dict[str, Any] = _plain(association)
+    return {"schema": CORRELATE} | body
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """Everything in one document: what ``report -o FILE.json`` writes and ``report FILE.json`` shows."""
+    return {
+        "schema": REPORT,
+        "scan": scan_document(report),
+        "shift": shift_document(report) if report.shift else None,
+        "correlate": [{"schema": CORRELATE} | _plain(each) for each in report.associations],
+    }
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """Indented JSON; a NaN would be our mistake and raises."""
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def report_from(document: Mapping[str, Any], source: str) -> Report:
+    """The report that ``scan --json`` or ``report -o FILE.json`` wrote.
+
+    Raises:
+        UsageError: the document is of another schema, or its content does not fit it.
+    """
+    schema = document.get("schema") if isinstance(document, Mapping) else None
+    try:
+        if schema == SCAN:
+            report: Report = _built(Report, document)
+            return report
+        if schema == REPORT:
+            report = _built(Report, document["scan"])
+            shift = _built(ShiftReport, document["shift"]) if document["shift"] else None
+            together = tuple(_built(AssociationReport, each) for each in document["correlate"])
+            return dataclasses.replace(report, shift=shift, associations=together)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{source}: damaged {schema} document: {error!r}. Write it again.") from error
+    raise UsageError(f"{source}: not a gradscope result: schema {schema!r}. Expected {SCAN} or {REPORT}.")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _built(kind: Any, value: Any) -> Any:
+    """Rebuild a record of type ``kind`` from plain JSON; keys the record lacks are left out."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        known = {each.name for each in dataclasses.fields(kind)}
+        return kind(**{key: _built(hints[key], each) for key, each in value.items() if key in known})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = next(each for each in arguments if each is not type(None))
+        return None if value is None else _built(inner, value)
+    if origin is Sequence:
+        return tuple(_built(arguments[0], each) for each in value)
+    if origin is tuple:
+        return tuple(value)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    return value

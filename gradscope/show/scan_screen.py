@@ -1,0 +1,177 @@
+"""The screen of ``gradscope scan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from gradscope.records import Origin, Status
+from gradscope.show.rows import (
+    count,
+    kinds,
+    layer_crossings,
+    of_run,
+    origin_words,
+    percent,
+    run_names,
+    safe,
+    short_layer,
+    step_rows,
+    worst_layers,
+    worst_snapshot,
+)
+from gradscope.show.screen import STYLES, Look, Page, bar_text, name_text, new_table, status_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gradscope.records import Report
+
+BAR_WIDTH: Final = 10
+MOST_LAYERS: Final = 6
+MOST_CROSSINGS: Final = 8
+MOST_FILES: Final = 8
+HOW_TO_RECORD: Final = (
+    "No gradients here: checkpoints alone do not hold them. Put gradscope.record.GradscopeCallback "
+    "in the place of CheckpointCallback and they will."
+)
+
+
+def scan_screen(report: Report, look: Look) -> str:
+    """Step table, crossings, worst layers and files of every run, as text."""
+    page = Page(look)
+    page.line(f"gradscope scan {safe(report.path)}", "bold")
+    page.line(slice_words(report), "dim")
+    for run in run_names(report):
+        add_run(page, report, run)
+    add_files(page, report)
+    return page.text()
+
+
+def add_run(page: Page, report: Report, run: str) -> None:
+    """Everything about one run."""
+    snapshots = of_run(report, run)
+    title = "" if run == "." and len(run_names(report)) == 1 else f"run {safe(run)}: "
+    number = f"{len(snapshots)} snapshot" + ("" if len(snapshots) == 1 else "s")
+    page.line(f"{title}{number}, {origin_words(snapshots)}", "dim" if not title else "")
+    page.line()
+    page.table(step_table(report, run, page.look))
+    if all(snapshot.origin is Origin.NONE for snapshot in snapshots):
+        page.line()
+        page.line(HOW_TO_RECORD)
+        return
+    add_crossings(page, report, run)
+    add_worst_layers(page, report, run)
+
+
+def step_table(report: Report, run: str, look: Look) -> Table:
+    """Step, position activity, zeros with a bar, norm, clip coefficient, status, first layer to cross."""
+    table = new_table(
+        ("step", "right"),
+        ("positions", "right"),
+        ("zeros", "right"),
+        ("", "left"),
+        ("norm", "right"),
+        ("clip", "right"),
+        ("status", "left"),
+        ("first layer to cross", "left"),
+    )
+    rows = step_rows(report, run)
+    step_width = max([4, *(len(row.step) for row in rows)])
+    room = look.width - step_width - BAR_WIDTH - 53
+    for row in rows:
+        table.add_row(
+            row.step,
+            row.activity,
+            row.zeros,
+            bar_text(row.fraction, row.status, BAR_WIDTH, look),
+            row.norm,
+            row.clip,
+            status_text(row.status),
+            short_layer(row.first_layer, max(room, 8), ascii_only=look.ascii_only),
+        )
+    return table
+
+
+def add_crossings(page: Page, report: Report, run: str) -> None:
+    """First step at or above each limit, worst limit first."""
+    found = sorted(
+        layer_crossings(report, run),
+        key=lambda each: (-Status(each.limit).rank, each.step or 0, -each.zero_fraction),
+    )
+    page.heading("Crossings (first step at or above a limit)")
+    if not found:
+        page.line("none")
+        return
+    table = new_table(
+        ("limit", "left"), ("at", "right"), ("step", "right"), ("zeros", "right"), ("layer", "left")
+    )
+    for each in found[:MOST_CROSSINGS]:
+        limit = Text(each.limit, style=STYLES[Status(each.limit)])
+        at = page.plain(f"≥ {percent(report.limits.get(each.limit))}")
+        room = max(page.look.width - 46, 20)
+        layer = short_layer(each.layer, room, ascii_only=page.look.ascii_only)
+        table.add_row(limit, at, count(each.step), percent(each.zero_fraction), layer)
+    page.table(table)
+    if len(found) > MOST_CROSSINGS:
+        page.line(f"and {len(found) - MOST_CROSSINGS} more; --json lists them all", "dim")
+
+
+def add_worst_layers(page: Page, report: Report, run: str) -> None:
+    """Layers of the worst snapshot with their kinds of zeros and the fresh network's zeros."""
+    snapshot = worst_snapshot(report, run)
+    layers = worst_layers(snapshot.layers, MOST_LAYERS) if snapshot else []
+    if snapshot is None or not layers:
+        return
+    at = f"step {count(snapshot.step)}" if snapshot.step is not None else safe(snapshot.source)
+    page.heading(f"Worst layers at {at}")
+    table = new_table(
+        ("layer", "left"),
+        ("zeros", "right"),
+        ("fresh", "right"),
+        ("status", "left"),
+        ("kinds of zeros", "fill"),
+    )
+    room = max((page.look.width - 30) // 2, 22)
+    for layer in layers:
+        name = short_layer(layer.name, room, ascii_only=page.look.ascii_only)
+        fresh = percent(layer.baseline_zero_fraction)
+        table.add_row(
+            name, percent(layer.zero_fraction), fresh, status_text(layer.status), kinds(layer.anatomy)
+        )
+    page.table(table)
+    if any(layer.baseline_zero_fraction is None for layer in layers):
+        page.line(
+            "fresh ? = no fresh network of this shape to compare with; "
+            "a healthy ReLU layer can have 45 % zeros.",
+            "dim",
+        )
+
+
+def slice_words(report: Report) -> str:
+    """One line on slices and limits."""
+    parts = [f"{safe(name)} = {safe(columns)}" for name, columns in report.slices.items()]
+    slices = f"slices ({report.slices_from}): {'; '.join(parts)}" if parts else "slices: not known"
+    limits = ", ".join(f"{name} {percent(limit)}" for name, limit in report.limits.items())
+    return f"{slices} · limits: {limits} · zero: |g| <= {report.zero_tolerance:g}"
+
+
+def add_files(page: Page, report: Report) -> None:
+    """What could not be read, and notes; skipped files only as a number."""
+    if report.unreadable:
+        page.heading(f"Could not be read ({len(report.unreadable)})")
+        table = new_table(("file", "left"), ("reason", "fill"))
+        for left in report.unreadable[:MOST_FILES]:
+            table.add_row(name_text(left.source), Text(page.plain(safe(left.reason))))
+        page.table(table)
+        if len(report.unreadable) > MOST_FILES:
+            page.line(f"and {len(report.unreadable) - MOST_FILES} more; --json lists them all", "dim")
+    notes = [*dict.fromkeys(report.notes)]
+    if report.skipped:
+        files = "file" if len(report.skipped) == 1 else "files"
+        notes.append(f"{len(report.skipped)} {files} of no known format skipped")
+    if notes:
+        page.line()
+    for note in notes[:MOST_FILES]:
+        page.bullet(safe(note), "dim")

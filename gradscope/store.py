@@ -1,0 +1,95 @@
+"""The last scan of a directory, kept in ``.gradscope/`` so that the next command needs no PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gradscope.settings import Settings
+
+FOLDER: Final = ".gradscope"
+LAST_SCAN: Final = "last_scan.json"
+STORE_SCHEMA: Final = "gradscope/store/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastScan:
+    """What ``gradscope scan`` left behind for the commands after it."""
+
+    paths: list[str]
+    """Absolute."""
+    options: dict[str, Any]
+    """Options of that scan that change a measure, as they were given."""
+    key: str
+    """Settings and state of every file; equal keys mean that the document still holds."""
+    document: dict[str, Any]
+
+
+def state_key(settings: Settings, files: Iterable[Path]) -> str:
+    """Settings, and size and modification time of every file, as one string."""
+    states: dict[str, tuple[int, int] | None] = {}
+    for path in files:
+        try:
+            state = path.lstat()
+        except OSError:
+            states[str(path)] = None
+        else:
+            states[str(path)] = (state.st_size, state.st_mtime_ns)
+    return json.dumps([asdict(settings), states], sort_keys=True, default=str)
+
+
+def remember(scan: LastScan, directory: Path) -> None:
+    """Replace the remembered scan in one step; an interrupt leaves the old one whole.
+
+    Raises:
+        OSError: the directory cannot be written, or the disk is full.
+    """
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / LAST_SCAN, json.dumps({"schema": STORE_SCHEMA} | asdict(scan)))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes private files; a result file is an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def last_scan(directory: Path) -> LastScan:
+    """The scan remembered in this directory.
+
+    Raises:
+        UsageError: there is none, or it is damaged; the line says what to type.
+    """
+    path = directory / FOLDER / LAST_SCAN
+    try:
+        stored: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        fields = {key: stored[key] for key in ("paths", "options", "key", "document")}
+    except FileNotFoundError as error:
+        raise UsageError("no scan was made in this directory yet. Type: gradscope scan PATH") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path}: the remembered scan is damaged. Type: gradscope scan PATH") from error
+    return LastScan(**fields)
