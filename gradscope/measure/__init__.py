@@ -1,10 +1,12 @@
 """Arrays become numbers: zeros, slices, input shift, association."""
 
 from gradscope.measure.selectors import overlap_notes, resolve_slices
+from gradscope.measure.shift import ShiftWindow, step_shifts
 from gradscope.measure.slices import active_rows, guess_slices, ranges, resting_values, slice_values
 from gradscope.measure.zeros import unexpected_fraction, zero_count
 
 __all__ = [
+    "ShiftWindow",
     "active_rows",
     "guess_slices",
     "overlap_notes",
@@ -12,6 +14,7 @@ __all__ = [
     "resolve_slices",
     "resting_values",
     "slice_values",
+    "step_shifts",
     "unexpected_fraction",
     "zero_count",
 ]
