@@ -88,8 +88,7 @@ def position_counts(
         return PositionCounts(num_rows=num_rows)
     values = observations[columns.key].reshape(num_rows, -1)[:, list(columns.columns)]
     low, high = (torch.as_tensor(limit[list(columns.columns)]).to(values) for limit in limits)
-    # Not "below or above": NaN is away from rest, too.
-    away = ~((values >= low) & (values <= high))
+    away = ((values < low) | (values > high)) & values.isfinite()
     groups = {"num_active": list(range(len(columns.columns)))}
     for word in ("long", "short"):
         groups[f"num_{word}"] = [i for i, name in enumerate(columns.names or ()) if word in name.lower()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gradscope import __version__
 from gradscope.records import SNAPSHOT_SCHEMA, Clipping
+from gradscope.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gradscope.record.batch import Observations
+    from gradscope.record.batch import Observations, PositionCounts
     from gradscope.record.gradients import GradientCounts, WatchedLayer
     from gradscope.record.recording import Plan
 
@@ -48,6 +48,7 @@ class Saved:
     batch_size: int | None
     update: int = 0
     observations: Observations | None = None
+    rows: PositionCounts | None = None
     captured: dict[str, Captured] = field(default_factory=dict)
 
 
@@ -97,6 +98,7 @@ def snapshot_content(
         "batch_size": num_rows,
         "zero_tolerance": plan.zero_tolerance,
         **plan.observed,
+        **({} if saved.rows is None else asdict(saved.rows)),
         "observations": "as the network sees them (normalised, preprocessed)",
         "optimizers": {name: optimizer_entry(captured, plan) for name, captured in saved.captured.items()},
         "layers": layer_entries(plan, gradients, baseline),

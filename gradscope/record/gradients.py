@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 Number = TypeVar("Number", int, float)
+SINGLE: Final = torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,21 @@ class GradientCounts:
 
 def layer_counts(gradient: torch.Tensor, tolerance: float, expected: slice | None) -> torch.Tensor:
     """Zeros (|g| <= tolerance), exact, expected zeros, non-finite elements: int64 [4], on the device."""
-    size = gradient.abs()
-    is_zero = size <= tolerance
+    # Half floats round the tolerance too far: float32 holds them all.
+    size = gradient.abs().float() if gradient.itemsize < SINGLE.itemsize else gradient.abs()
+    is_zero = size <= (tolerance if size.dtype == torch.float64 else single_below(tolerance))
     num_expected = (
         is_zero[expected].sum() if expected is not None else is_zero.new_zeros((), dtype=torch.int64)
     )
     num_exact = size.numel() - torch.count_nonzero(size)
     return torch.stack((is_zero.sum(), num_exact, num_expected, size.numel() - torch.isfinite(size).sum()))
+
+
+@lru_cache
+def single_below(number: float) -> float:
+    """Largest float32 that is not above ``number``: rounding up would count too many zeros."""
+    near = torch.tensor(number, dtype=SINGLE)
+    return float(near if near.item() <= number else torch.nextafter(near, torch.zeros(())))
 
 
 def tensor_norm(gradient: torch.Tensor) -> torch.Tensor:

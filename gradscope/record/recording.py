@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gradscope.record.batch import BatchWatch, Resting
+    from gradscope.record.batch import BatchWatch, PositionCounts, Resting
     from gradscope.record.gradients import GradientCounts, WatchedLayer
     from gradscope.record.slices import SliceColumns
     from gradscope.record.timeline_file import TimelineFile
@@ -147,6 +147,7 @@ class Recording:
         for saved in waiting:
             if not saved.captured:
                 saved.observations = self._batch.observations
+                saved.rows = self._rows()
             saved.captured[watch.name] = Captured(
                 step=step,
                 updates_after_save=self._update - saved.update,
@@ -160,6 +161,9 @@ class Recording:
     def _write(self, saved: Saved) -> None:
         tensors, metadata = snapshot_content(saved, self._plan, self._baseline)
         write_snapshot(saved.path, tensors=tensors, metadata=metadata)
+
+    def _rows(self) -> PositionCounts:
+        return position_counts(self._batch.observations, self._plan.position, self._resting)
 
     def _header(self) -> Mapping[str, object]:
         return {
@@ -177,7 +181,7 @@ class Recording:
 
     def _row(self, optimizer: str, step: int, counts: GradientCounts) -> Mapping[str, object]:
         clip = clipping(counts, self._plan)
-        rows = position_counts(self._batch.observations, self._plan.position, self._resting)
+        rows = self._rows()
         return {
             "step": step,
             "update": self._update,

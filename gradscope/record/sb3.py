@@ -9,12 +9,13 @@ from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from gradscope.errors import UsageError
+from gradscope.measure import resolve_slices
 from gradscope.record.batch import BatchWatch
 from gradscope.record.captured import Saved
 from gradscope.record.recording import Plan, Recording
 from gradscope.record.sb3_model import entrances, observation_shapes, optimizers_of
 from gradscope.record.sb3_normalize import RestingObservation
-from gradscope.record.slices import ObservationLayout, checked_layout, slice_columns
+from gradscope.record.slices import flat_columns
 from gradscope.record.timeline_file import TimelineFile
 from gradscope.settings import ZERO_TOLERANCE
 
@@ -88,15 +89,7 @@ class GradscopeCallback(CheckpointCallback):
         self._baseline_model: BaseAlgorithm | None = None
 
     def _init_callback(self) -> None:
-        layout = checked_layout(
-            ObservationLayout(
-                shapes=observation_shapes(self.model.observation_space),
-                sequence_length=self._sequence_length,
-                feature_names=self._feature_names,
-            )
-        )
-        columns = {name: slice_columns(name, chosen, layout) for name, chosen in self._slices.items()}
-        self._position = columns.get(POSITION)
+        self._position = self._position_columns()
         super()._init_callback()
 
     def _on_training_start(self) -> None:
@@ -148,6 +141,16 @@ class GradscopeCallback(CheckpointCallback):
         # learn() was interrupted and runs again without this callback: nobody else would unhook it.
         is_stale = self.parent is None and step != self.num_timesteps
         return None if is_stale else step
+
+    def _position_columns(self) -> SliceColumns | None:
+        shapes = observation_shapes(self.model.observation_space)
+        names, length = self._feature_names, self._sequence_length
+        slices = resolve_slices(self._slices, shapes=shapes, feature_names=names, sequence_length=length)
+        for chosen in slices:
+            if chosen.name == POSITION:
+                shape = shapes[chosen.key]
+                return flat_columns(chosen, shape, sequence_length=length, feature_names=names)
+        return None
 
     def _plan(self) -> Plan:
         optimizers = optimizers_of(self.model)
