@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from gradscope.measure.distance import Distances, distances, root_mean_square, sample
+from gradscope.measure.distance import Distances, distances, no_distances, root_mean_square, sample
 from gradscope.measure.significance import holm
 from gradscope.measure.slice_shift import SliceColumns, slice_shifts
 from gradscope.measure.slices import active_rows, resting_values, slice_values
@@ -87,9 +87,7 @@ def _measured(
     """By window, then by slice, with adjusted p-values."""
     by_slice = [_one_slice(windows, each, sequence_length, reference) for each in slices]
     tested = [[each.distances.p_value for each in columns] for columns in by_slice]
-    p_values = np.concatenate([np.stack(each) for each in tested], axis=1)
-    p_values[reference] = np.nan
-    adjusted = holm(p_values)
+    adjusted = holm(np.concatenate([np.stack(each) for each in tested], axis=1))
     ends = np.cumsum([len(each[0]) for each in tested])
     parts = np.split(adjusted, ends[:-1], axis=1)
     return [
@@ -126,7 +124,14 @@ def _all_distances(values: Sequence[Array], resting: Floats, reference: int) -> 
     for start in range(0, len(resting), COLUMNS_AT_ONCE):
         part = slice(start, start + COLUMNS_AT_ONCE)
         fixed = sample(values[reference][:, part])
-        blocks.append([distances(fixed, sample(rows[:, part]), resting[part]) for rows in values])
+        blocks.append(
+            [
+                no_distances(fixed)
+                if place == reference
+                else distances(fixed, sample(rows[:, part]), resting[part])
+                for place, rows in enumerate(values)
+            ]
+        )
     return [
         Distances(**{key: np.concatenate([vars(each)[key] for each in one]) for key in vars(one[0])})
         for one in zip(*blocks, strict=True)

@@ -79,14 +79,18 @@ def correlation_time(series: Floats) -> Floats:
     num_rows = series.shape[1]
     if not num_rows:
         return np.full(len(series), np.nan)
-    centred = series - series.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 1 << (2 * num_rows - 1).bit_length(), axis=1)
+    # Single precision is ample for a sum of correlations, and twice as fast.
+    centred = (series - series.mean(axis=1, keepdims=True)).astype(np.float32)
+    num_lags = num_rows // 2 + 1
+    # Padding against wrap-around; a multiple of 256 has only small factors.
+    padded = -(-(num_rows + num_lags) // 256) * 256
+    spectrum = np.fft.rfft(centred, padded, axis=1)
     power = spectrum.real**2 + spectrum.imag**2
-    covariance = np.fft.irfft(power, axis=1)[:, :num_rows]
+    covariance = np.fft.irfft(power, padded, axis=1)[:, :num_lags]
     varies = series.max(axis=1) > series.min(axis=1)
     variance = np.where(varies, covariance[:, 0], 1)
     times = 2 * np.cumsum(covariance / variance[:, None], axis=1) - 1
-    enough = np.arange(num_rows) >= WINDOW_TAUS * times
-    chosen = np.where(enough.any(axis=1), enough.argmax(axis=1), num_rows - 1)
+    enough = np.arange(num_lags) >= WINDOW_TAUS * times
+    chosen = np.where(enough.any(axis=1), enough.argmax(axis=1), num_lags - 1)
     time = np.take_along_axis(times, chosen[:, None], axis=1)[:, 0].clip(1, num_rows)
     return np.where(varies, time, np.nan)
