@@ -29,17 +29,22 @@ for command in (scan, shift, correlate, report, formats):
 app.command(name="help")(help_)
 
 
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _wants_version(wanted: bool) -> None:
+    if wanted:
         from gradscope.version import __version__
 
         sys.stdout.write(f"gradscope {__version__}\n")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_wants_version, is_eager=True),
+    ] = False,
+) -> None:
+    del version
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         wrong_usage = getattr(error, "format_message", None)
         if wrong_usage is None:
             raise
-        return _complained(f"{wrong_usage()} Try `gradscope --help`.", 2)
+        message = wrong_usage()
+        return _complained(f"{message} Try `gradscope --help`.", 2) if message else 2
 
 
 def _complained(text: str, code: int) -> int:

@@ -26,7 +26,7 @@ OUTPUT = "Output"
 
 PathArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[PATH]", help="Folder or file; without it, the last scan of this directory."),
+    typer.Argument(metavar="PATH", help="Folder or file; without it, the last scan of this directory."),
 ]
 SliceOption = Annotated[
     list[str] | None,
@@ -68,8 +68,8 @@ class Shared:
     limit: Annotated[
         str | None,
         typer.Option(
-            metavar="warn=A,critical=B,collapse=C",
-            help="Zero fractions; default 0.10, 0.25, 0.50.",
+            metavar="LIMITS",
+            help="Zero fractions; default warn=0.10,critical=0.25,collapse=0.50.",
             rich_help_panel=MEASURE,
         ),
     ] = None

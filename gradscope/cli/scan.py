@@ -12,7 +12,7 @@ from gradscope.cli.options import Shared, analysing
 
 @analysing
 def scan(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders or files of a run.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders or files of a run.")],
     shared: Shared,
 ) -> int:
     """Measure zero gradients in every checkpoint: steps, crossings, worst layers."""

@@ -1,25 +1,27 @@
-"""The nouns: what is opened (opened.py) and what is measured and found (measured.py).
+"""The nouns: what is opened (opened.py), measured (measured.py) and found (found.py).
 
 Frozen records without logic. ``None`` means not measured and has its reason in ``reasons``
 under the same name; it is never 0. Fractions are 0..1.
 """
 
-from gradscope.records.measured import (
-    ALL_LAYERS,
+from gradscope.records.found import (
     Association,
     AssociationReport,
     ColumnShift,
-    Crossing,
-    LayerGradient,
-    LeftOut,
-    ReplayFile,
     Report,
     SeriesPoint,
     ShiftReport,
     SliceShift,
+    StepShift,
+)
+from gradscope.records.measured import (
+    ALL_LAYERS,
+    Crossing,
+    LayerGradient,
+    LeftOut,
+    ReplayFile,
     SnapshotGradient,
     Status,
-    StepShift,
     TimelineFile,
     ZeroAnatomy,
     ZeroCount,

@@ -133,7 +133,11 @@ def with_shift(report: Report, opened: Opened, reference: str | None = None) -> 
 
 
 def with_associations(report: Report, opened: Opened, name: str = POSITION) -> Report:
-    """The report with slice activity against zeros added, run by run."""
+    """The report with slice activity against zeros added, run by run.
+
+    Raises:
+        UsageError: no slice of that name.
+    """
     results = []
     for run in opened.runs:
         if run.slices.named(name) is None and name != POSITION:

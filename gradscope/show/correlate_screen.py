@@ -25,12 +25,13 @@ def correlate_screen(report: Report, look: Look) -> str:
     page = Page(look)
     page.line(f"gradscope correlate {safe(report.path)}", "bold")
     for association in report.associations:
+        add_verdict(page, association)
         add_association(page, association)
     return page.text()
 
 
-def add_association(page: Page, found: AssociationReport) -> None:
-    """One run's verdict, series and layers."""
+def add_verdict(page: Page, found: AssociationReport) -> None:
+    """What goes together, in one line and its reason."""
     run = "" if found.run == "." else f"run {safe(found.run)}, "
     page.line(
         f"{run}slice {safe(found.slice)}, {count(found.num_steps)} steps from the {found.source}", "dim"
@@ -38,6 +39,10 @@ def add_association(page: Page, found: AssociationReport) -> None:
     page.line()
     page.line(f"Verdict: {found.verdict}.", "bold")
     page.line(safe(found.reason))
+
+
+def add_association(page: Page, found: AssociationReport) -> None:
+    """One run's series and layers, and what was not tested."""
     if found.series:
         page.heading("Activity and zeros (all layers pooled)")
         page.table(series_table(found.series, page.look))

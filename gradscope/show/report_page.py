@@ -56,7 +56,6 @@ def _add_run(page: Page, report: Report, run: str) -> None:
         page.table(slice_table(steps))
     for found in report.associations:
         if found.run == run:
-            page.heading("Positions and zeros" if found.slice == "position" else "Slice and zeros")
             add_association(page, found)
 
 

@@ -81,7 +81,9 @@ def bar(fraction: float | None, width: int, *, ascii_only: bool) -> str:
 def short_layer(name: str, width: int, *, ascii_only: bool = False) -> str:
     """A layer name of at most ``width`` cells; its end says most, so the beginning goes."""
     name = safe(name)
-    dots = "..." if ascii_only else "…"
+    if ascii_only:
+        name = name.encode("ascii", "backslashreplace").decode()
+    dots = "~" if ascii_only else "…"
     if len(name) <= width:
         return name
     return dots + name[len(name) - max(width - len(dots), 1) :]

@@ -21,14 +21,14 @@ from gradscope.show.rows import (
     worst_layers,
     worst_snapshot,
 )
-from gradscope.show.screen import STYLES, Look, Page, bar_text, name_text, new_table, status_text
+from gradscope.show.screen import GAP, STYLES, Look, Page, bar_text, name_text, new_table, status_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gradscope.records import Report
 
-BAR_WIDTH: Final = 10
+BAR_WIDTH: Final = 8
 MOST_LAYERS: Final = 6
 MOST_CROSSINGS: Final = 8
 MOST_FILES: Final = 8
@@ -78,8 +78,14 @@ def step_table(report: Report, run: str, look: Look) -> Table:
         ("first layer to cross", "left"),
     )
     rows = step_rows(report, run)
-    step_width = max([4, *(len(row.step) for row in rows)])
-    room = look.width - step_width - BAR_WIDTH - 53
+    fixed = [
+        [str(column.header), *(getattr(row, key) for row in rows)]
+        for column, key in zip(
+            table.columns, ("step", "activity", "zeros", "", "norm", "clip", "status"), strict=False
+        )
+        if key
+    ]
+    taken = sum(max(map(len, cells)) + GAP for cells in fixed) + BAR_WIDTH + GAP
     for row in rows:
         table.add_row(
             row.step,
@@ -89,7 +95,7 @@ def step_table(report: Report, run: str, look: Look) -> Table:
             row.norm,
             row.clip,
             status_text(row.status),
-            short_layer(row.first_layer, max(room, 8), ascii_only=look.ascii_only),
+            short_layer(row.first_layer, max(look.width - taken, 8), ascii_only=look.ascii_only),
         )
     return table
 

@@ -23,6 +23,8 @@ STYLES: Final = {
     Status.CRITICAL: "bold dark_orange",
     Status.COLLAPSE: "bold red",
 }
+GAP: Final = 2
+"""Blank cells between columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +79,23 @@ class Page:
 
     def plain(self, text: str) -> str:
         """The text, in ASCII where that is wanted."""
-        if not self.look.ascii_only:
-            return text
-        for char, instead in (("≥", ">="), ("…", "..."), ("·", "-"), ("×", "x"), ("→", "->")):
-            text = text.replace(char, instead)
-        return text.encode("ascii", "backslashreplace").decode()
+        return plain_ascii(text) if self.look.ascii_only else text
 
     def text(self) -> str:
         """The screen, trailing blanks removed."""
-        return "\n".join(line.rstrip() for line in self._file.getvalue().splitlines()) + "\n"
+        text = "\n".join(line.rstrip() for line in self._file.getvalue().splitlines()) + "\n"
+        # Rich cuts cells with an ellipsis of its own; its stand-in must be one cell wide too.
+        return plain_ascii(text.replace("…", "~")) if self.look.ascii_only else text
+
+
+def plain_ascii(text: str) -> str:
+    """The text with typographic characters replaced and all others outside ASCII written out."""
+    return text.replace("≥", ">=").replace("·", "-").encode("ascii", "backslashreplace").decode()
 
 
 def new_table(*columns: tuple[str, str]) -> Table:
     """A borderless table; columns are (heading, "left" or "right" or "fill")."""
-    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for heading, kind in columns:
         table.add_column(
             heading,

@@ -38,7 +38,7 @@ def add_run_shift(page: Page, steps: list[StepShift]) -> None:
     page.table(slice_table(steps))
     page.line(
         "shift: Wasserstein distance to the reference in its standard deviations, mean over columns; "
-        "rms ratio: against the median column of the other slices (above 10 is a scale mismatch)",
+        "ratio: rms against the median column of the other slices (above 10 is a scale mismatch)",
         "dim",
     )
     add_columns(page, steps)
@@ -60,7 +60,7 @@ def slice_table(steps: list[StepShift]) -> Table:
         ("KS", "right"),
         ("shifted", "right"),
         ("rms", "right"),
-        ("rms ratio", "right"),
+        ("ratio", "right"),
         ("status", "left"),
     )
     for step in steps:

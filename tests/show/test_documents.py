@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import pandas as pd
+import pytest
+from makers import CASE_LAYER, HOSTILE, layer, report, snapshot
+
+from gradscope.errors import UsageError
+from gradscope.records import LayerGradient, Origin, Status
+from gradscope.show.frames import series_frame, shift_frame, to_csv, to_frame
+from gradscope.show.json_document import (
+    as_json,
+    correlate_document,
+    report_document,
+    report_from,
+    scan_document,
+    shift_document,
+)
+from gradscope.show.markdown import markdown
+
+SNAPSHOT_KEYS = set(
+    """run step step_from source gradient_source format origin num_batches batch_size seed num_elements
+    num_zero num_exact_zero zero_fraction exact_zero_fraction num_nonfinite norm norm_before_clip
+    clip_coefficient position_activity num_open_positions status reasons layers""".split()
+)
+LAYER_KEYS = set(
+    """name shape dtype origin num_elements num_zero num_exact_zero num_nonfinite zero_fraction
+    exact_zero_fraction interval baseline_zero_fraction norm max_abs status anatomy optimizer reasons""".split()
+)
+TOP_KEYS = set(
+    "gradscope zero_tolerance limits slices slices_from snapshots crossings replays skipped unreadable".split()
+)
+SLICE_KEYS = set(
+    "name num_columns activity wasserstein wasserstein_max ks fraction_shifted rms rms_ratio status".split()
+)
+TOGETHER_KEYS = set("slice num_steps run series layers effects verdict reason".split())
+ASSOCIATION_KEYS = set(
+    "name num_steps pearson spearman p_value p_value_adjusted lag change_step verdict".split()
+)
+
+
+def test_scan_document_has_the_names_of_the_contract() -> None:
+    document = json.loads(as_json(scan_document(report())))
+    assert document["schema"] == "gradscope/scan/1"
+    assert set(document) >= TOP_KEYS
+    assert set(document["snapshots"][1]) >= SNAPSHOT_KEYS
+    assert set(document["snapshots"][1]["layers"][0]) >= LAYER_KEYS
+    assert document["snapshots"][1]["layers"][0]["anatomy"] == {
+        "expected": 0,
+        "whole_layer": 0,
+        "dead_input": 896,
+        "dead_unit": 4380,
+        "scattered": 91,
+    }
+    assert document["crossings"] == [
+        {"run": ".", "layer": CASE_LAYER, "limit": "critical", "step": 6000, "zero_fraction": 0.274}
+    ]
+
+
+def test_shift_and_correlate_documents_have_the_names_of_the_contract() -> None:
+    shift = shift_document(report())
+    assert shift["reference"] == {"run": ".", "source": "replay_4000.pkl", "step": 4000, "num_rows": 1000}
+    assert set(shift["steps"][1]["slices"][0]) >= SLICE_KEYS
+    together = correlate_document(report())
+    assert together["schema"] == "gradscope/correlate/1"
+    assert set(together) >= TOGETHER_KEYS
+    assert together["effects"] == []
+    assert set(together["layers"][0]) >= ASSOCIATION_KEYS
+
+
+def test_a_report_survives_the_way_through_json() -> None:
+    before = report()
+    after = report_from(json.loads(as_json(report_document(before))), "x.json")
+    assert report_document(after) == report_document(before)
+    alone = report_from(json.loads(as_json(scan_document(before))), "x.json")
+    assert alone == dataclasses.replace(before, shift=None, associations=())
+
+
+def test_nan_is_never_written() -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        as_json(scan_document(report(zero_tolerance=float("nan"))))
+
+
+@pytest.mark.parametrize("document", [{}, [], {"schema": "other/1"}, {"schema": "gradscope/scan/1"}, None, 3])
+def test_foreign_and_damaged_documents_are_refused_in_one_line(document: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        report_from(document, "x.json")  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_frame_has_a_row_for_each_layer_and_missing_values_stay_missing() -> None:
+    nothing = LayerGradient(name="b", shape=(3,), dtype="float32", origin=Origin.NONE, num_elements=3)
+    frame = to_frame(report(snapshots=(snapshot(layers=(layer(), nothing)),)))
+    assert list(frame["layer"]) == [CASE_LAYER, "b"]
+    assert frame["zero_fraction"].isna().tolist() == [False, True]
+    assert frame["zeros_dead_unit"].iloc[0] == 4380
+    assert frame["status"].tolist() == [Status.CRITICAL.value, Status.UNKNOWN.value]
+
+
+def test_csv_cannot_run_as_a_formula_and_reads_back() -> None:
+    hostile = report(snapshots=(snapshot(source="=HYPERLINK(1)", layers=(layer(name=HOSTILE),)),))
+    text = to_csv(to_frame(hostile))
+    back = pd.read_csv(io.StringIO(text))
+    assert back["source"].tolist() == ["'=HYPERLINK(1)"]
+    assert "\x1b" not in text
+    assert len(back) == 1
+
+
+def test_other_frames_hold_columns_and_points() -> None:
+    assert shift_frame(report())["wasserstein"].tolist() == [3.1]
+    assert series_frame(report())["num_open_positions"].tolist() == [0, 77, 207]
+
+
+def test_markdown_escapes_names() -> None:
+    text = markdown(report(path=HOSTILE))
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    assert "| 6,000 | 81.0 % | 27.4 % |" in text

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+from golden_files import assert_golden
+from makers import HOSTILE, association_report, layer, report, shift_report, snapshot
+from rich.cells import cell_len
+
+from gradscope.records import LeftOut, Origin, Report, Status
+from gradscope.show.correlate_screen import correlate_screen
+from gradscope.show.report_page import report_page
+from gradscope.show.scan_screen import HOW_TO_RECORD, scan_screen
+from gradscope.show.screen import Look
+from gradscope.show.shift_screen import shift_screen
+
+SCREENS = {
+    "scan": scan_screen,
+    "shift": shift_screen,
+    "correlate": correlate_screen,
+    "report": report_page,
+}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", SCREENS)
+def test_screens_are_as_they_were_looked_at(name: str, width: int) -> None:
+    assert_golden(f"{name}_{width}.txt", SCREENS[name](report(), Look(width=width)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("name", SCREENS)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    text = SCREENS[name](report(), Look(width=width))
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_ascii_screens_hold_only_ascii(name: str) -> None:
+    text = SCREENS[name](
+        report(snapshots=(snapshot(layers=(layer(name="größe.weight"),)),)), Look(ascii_only=True)
+    )
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_hostile_names_cannot_steer_the_terminal(name: str) -> None:
+    bad = layer(name=HOSTILE, status=Status.COLLAPSE)
+    hostile = report(
+        path=HOSTILE,
+        slices={HOSTILE: HOSTILE},
+        snapshots=(snapshot(None, run=HOSTILE, source=HOSTILE, layers=(bad,), notes=(HOSTILE,)),),
+        crossings=(),
+        unreadable=(LeftOut(source=HOSTILE, reason=HOSTILE),),
+        notes=(HOSTILE,),
+    )
+    text = SCREENS[name](hostile, Look(width=300))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_colors_are_there_when_asked_for_and_change_no_word() -> None:
+    plain, colored = (scan_screen(report(), Look(width=100, color=color)) for color in (False, True))
+    assert "\x1b[" in colored
+    assert "\x1b" not in plain
+    assert colored.count("critical") == plain.count("critical")
+
+
+def test_without_gradients_the_screen_says_how_to_get_them() -> None:
+    nothing = layer(origin=Origin.NONE, num_zero=0, zero_fraction=None, status=Status.UNKNOWN, anatomy=None)
+    bare = snapshot(origin=Origin.NONE, zero_fraction=None, status=Status.UNKNOWN, layers=(nothing,))
+    text = " ".join(scan_screen(report(snapshots=(bare,), crossings=()), Look()).split())
+    assert HOW_TO_RECORD in text
+    assert "unknown" in text
+
+
+def test_report_reads_as_an_answer_and_claims_no_cause() -> None:
+    text = " ".join(report_page(report(), Look(width=120)).split())
+    for question in ("What", "When", "Where", "Inputs", "Together", "Not known"):
+        assert question in text
+    assert "CRITICAL at step 6,000" in text
+    assert "37.0 times" in text
+    assert "causes" not in text
+
+
+def test_empty_parts_do_not_break_a_screen() -> None:
+    empty = Report(path="x", zero_tolerance=1e-8, limits={"warn": 0.1})
+    for screen in SCREENS.values():
+        assert screen(empty, Look()).startswith("gradscope ")
+
+
+def test_guessed_slices_are_called_guessed_on_every_screen_that_uses_them() -> None:
+    guessed = report(slices_from="guessed", shift=None, associations=(association_report(),))
+    assert "guessed" in scan_screen(guessed, Look())
+    assert "guessed" in report_page(guessed, Look())
+    shifted = shift_report()
+    text = shift_screen(report(shift=type(shifted)(**(vars(shifted) | {"slices_from": "guessed"}))), Look())
+    assert "guessed" in text
