@@ -1,51 +1,41 @@
 """The pipeline: a run's files -> Report.
 
-opened = open_run("checkpoints/")          # OPEN: every file, joined by step
-report = scan_opened(opened, Settings())   # MEASURE and JUDGE: zeros per layer and step
-report = with_shift(report, opened)        # inputs per slice and step
-report = with_associations(report, opened) # activity against zeros, never called a cause
+``open_run("checkpoints/")`` opens every file and joins what belongs together by step;
+``scan_opened`` measures and judges zeros per layer and step; ``with_shift`` adds the inputs,
+``with_associations`` activity against zeros, never called a cause.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.errors import NothingReadable, UsageError
 from gradscope.judge import crossings
-from gradscope.records import ReplayFile, Report, ShiftReport, TimelineFile
+from gradscope.records import Report, ShiftReport
 from gradscope.run.find import find, only_of_file
 from gradscope.run.gradient import snapshot_gradient
-from gradscope.run.inputs import POSITION, RunSlices, activity, run_slices
-from gradscope.run.join import Moment, moments
+from gradscope.run.inputs import POSITION, activity, run_slices
+from gradscope.run.join import moments
+from gradscope.run.listing import (
+    Opened,
+    OpenedRun,
+    file_names,
+    no_slice,
+    replay_files,
+    report_notes,
+    slice_selectors,
+    slices_from,
+    timeline_files,
+)
 from gradscope.run.shifted import run_shift
 from gradscope.run.together import association_report
 from gradscope.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from gradscope.records import SnapshotGradient, StepShift
-    from gradscope.run.find import Found, Progress, RunFiles
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenedRun:
-    """One run: its files, its moments in order, its slices."""
-
-    files: RunFiles
-    moments: tuple[Moment, ...]
-    slices: RunSlices
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """Everything under a PATH, opened and joined by step."""
-
-    found: Found
-    runs: tuple[OpenedRun, ...]
-    settings: Settings
+    from gradscope.run.find import Progress
 
 
 def open_run(
@@ -91,7 +81,7 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
         for moment in run.moments:
             if progress:
                 progress("measuring", len(snapshots), total)
-            names = _names(opened.found, moment)
+            names = file_names(opened.found, moment)
             active = activity(moment, run.slices, POSITION)
             snapshots.append(snapshot_gradient(moment, opened.settings, active, names))
     if progress:
@@ -101,15 +91,15 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
         path=found.path,
         zero_tolerance=opened.settings.zero_tolerance,
         limits=vars(opened.settings.limits),
-        slices=_slices(opened),
-        slices_from=_slices_from(opened),
+        slices=slice_selectors(opened),
+        slices_from=slices_from(opened),
         snapshots=tuple(snapshots),
         crossings=crossings(snapshots, opened.settings),
-        replays=_replays(opened),
-        timelines=_timelines(opened),
+        replays=replay_files(opened),
+        timelines=timeline_files(opened),
         skipped=tuple(found.skipped),
         unreadable=tuple(found.unreadable),
-        notes=_notes(opened, snapshots),
+        notes=report_notes(opened, snapshots),
     )
 
 
@@ -127,7 +117,7 @@ def with_shift(report: Report, opened: Opened, reference: str | None = None) -> 
         if reason:
             reasons[run.files.run] = reason
     shift = ShiftReport(
-        steps=tuple(steps), slices=_slices(opened), slices_from=_slices_from(opened), reasons=reasons
+        steps=tuple(steps), slices=slice_selectors(opened), slices_from=slices_from(opened), reasons=reasons
     )
     return replace(report, shift=shift)
 
@@ -141,7 +131,7 @@ def with_associations(report: Report, opened: Opened, name: str = POSITION) -> R
     results = []
     for run in opened.runs:
         if run.slices.named(name) is None and name != POSITION:
-            raise UsageError(_no_slice(name, run.slices))
+            raise UsageError(no_slice(name, run.slices))
         snapshots = [each for each in report.snapshots if each.run == run.files.run]
         timeline = run.files.timelines[0] if run.files.timelines else None
         results.append(
@@ -188,66 +178,14 @@ def one_run(opened: Opened, name: str | None) -> Opened:
     return replace(opened, runs=tuple(run for run in opened.runs if run.files.run == name))
 
 
-def _no_slice(name: str, known: RunSlices) -> str:
-    names = ", ".join(each.name for each in known.slices) or "none"
-    return f"no slice is called {name!r} (known: {names}). Define it: --slice {name}=A:B."
-
-
-def _names(found: Found, moment: Moment) -> Mapping[str, str | None]:
-    joined = moment.recorded if moment.checkpoint is not None else None
-    return {
-        "source": found.relative(moment.main.source),
-        "gradient_source": found.relative(joined.source) if joined else None,
-    }
-
-
-def _slices(opened: Opened) -> dict[str, str]:
-    """Slice name to its selector; of the first run that has slices."""
-    for run in opened.runs:
-        if run.slices.slices:
-            return {each.name: each.selector for each in run.slices.slices}
-    return {name: ",".join(selectors) for name, selectors in opened.settings.slices.items()}
-
-
-def _slices_from(opened: Opened) -> str:
-    known = (run.slices.source for run in opened.runs if run.slices.slices)
-    return next(known, opened.settings.slices_from or "guessed")
-
-
-def _replays(opened: Opened) -> tuple[ReplayFile, ...]:
-    return tuple(
-        ReplayFile(
-            run=run.files.run,
-            step=each.replay.step,
-            source=opened.found.relative(each.replay.source),
-            num_rows=each.num_rows,
-        )
-        for run in opened.runs
-        for each in sorted(
-            run.files.replays, key=lambda each: (each.replay.step is None, each.replay.step or 0)
-        )
-    )
-
-
-def _timelines(opened: Opened) -> tuple[TimelineFile, ...]:
-    return tuple(
-        TimelineFile(run=run.files.run, source=opened.found.relative(each.source), num_rows=each.num_rows)
-        for run in opened.runs
-        for each in run.files.timelines
-    )
-
-
-def _notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple[str, ...]:
-    notes = []
-    guessed = [run for run in opened.runs if run.slices.source == "guessed" and run.slices.slices]
-    if guessed:
-        notes.append(
-            "slices were guessed: columns constant in the earliest replay and varying later are `position`"
-        )
-    selectors = {
-        tuple(each.selector for each in run.slices.slices) for run in opened.runs if run.slices.slices
-    }
-    if len(selectors) > 1:
-        notes.append("runs differ in their slices; the first run's are shown")
-    notes.extend(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes)
-    return tuple(notes)
+__all__ = [
+    "Opened",
+    "OpenedRun",
+    "nothing_readable",
+    "one_run",
+    "open_run",
+    "scan",
+    "scan_opened",
+    "with_associations",
+    "with_shift",
+]

@@ -28,10 +28,12 @@ SNAPSHOT_KEYS = set(
 )
 LAYER_KEYS = set(
     """name shape dtype origin num_elements num_zero num_exact_zero num_nonfinite zero_fraction
-    exact_zero_fraction interval baseline_zero_fraction norm max_abs status anatomy optimizer reasons""".split()
+    exact_zero_fraction interval baseline_zero_fraction norm max_abs status anatomy optimizer
+    reasons""".split()
 )
 TOP_KEYS = set(
-    "gradscope zero_tolerance limits slices slices_from snapshots crossings replays skipped unreadable".split()
+    """gradscope zero_tolerance limits slices slices_from snapshots crossings replays skipped
+    unreadable""".split()
 )
 SLICE_KEYS = set(
     "name num_columns activity wasserstein wasserstein_max ks fraction_shifted rms rms_ratio status".split()

@@ -1,0 +1,106 @@
+"""Opened runs, and what a report lists of their files, slices and notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradscope.records import ReplayFile, TimelineFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gradscope.records import SnapshotGradient
+    from gradscope.run.find import Found, RunFiles
+    from gradscope.run.inputs import RunSlices
+    from gradscope.run.join import Moment
+    from gradscope.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRun:
+    """One run: its files, its moments in order, its slices."""
+
+    files: RunFiles
+    moments: tuple[Moment, ...]
+    slices: RunSlices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Everything under a PATH, opened and joined by step."""
+
+    found: Found
+    runs: tuple[OpenedRun, ...]
+    settings: Settings
+
+
+def no_slice(name: str, known: RunSlices) -> str:
+    """One line for a slice that nobody defined."""
+    names = ", ".join(each.name for each in known.slices) or "none"
+    return f"no slice is called {name!r} (known: {names}). Define it: --slice {name}=A:B."
+
+
+def file_names(found: Found, moment: Moment) -> Mapping[str, str | None]:
+    """A moment's files as reports show them."""
+    joined = moment.recorded if moment.checkpoint is not None else None
+    return {
+        "source": found.relative(moment.main.source),
+        "gradient_source": found.relative(joined.source) if joined else None,
+    }
+
+
+def slice_selectors(opened: Opened) -> dict[str, str]:
+    """Slice name to its selector; of the first run that has slices."""
+    for run in opened.runs:
+        if run.slices.slices:
+            return {each.name: each.selector for each in run.slices.slices}
+    return {name: ",".join(selectors) for name, selectors in opened.settings.slices.items()}
+
+
+def slices_from(opened: Opened) -> str:
+    """config, option, recorded or guessed; of the first run that has slices."""
+    known = (run.slices.source for run in opened.runs if run.slices.slices)
+    return next(known, opened.settings.slices_from or "guessed")
+
+
+def replay_files(opened: Opened) -> tuple[ReplayFile, ...]:
+    """Replay buffers by run and step."""
+    return tuple(
+        ReplayFile(
+            run=run.files.run,
+            step=each.replay.step,
+            source=opened.found.relative(each.replay.source),
+            num_rows=each.num_rows,
+        )
+        for run in opened.runs
+        for each in sorted(
+            run.files.replays, key=lambda each: (each.replay.step is None, each.replay.step or 0)
+        )
+    )
+
+
+def timeline_files(opened: Opened) -> tuple[TimelineFile, ...]:
+    """Recorder timelines by run."""
+    return tuple(
+        TimelineFile(run=run.files.run, source=opened.found.relative(each.source), num_rows=each.num_rows)
+        for run in opened.runs
+        for each in run.files.timelines
+    )
+
+
+def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple[str, ...]:
+    """What a user should know of how this was measured."""
+    notes = []
+    guessed = [run for run in opened.runs if run.slices.source == "guessed" and run.slices.slices]
+    if guessed:
+        notes.append(
+            "slices were guessed: columns constant in the earliest replay and varying later are `position`"
+        )
+    selectors = {
+        tuple(each.selector for each in run.slices.slices) for run in opened.runs if run.slices.slices
+    }
+    if len(selectors) > 1:
+        notes.append("runs differ in their slices; the first run's are shown")
+    notes.extend(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes)
+    return tuple(notes)
