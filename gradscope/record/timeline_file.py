@@ -32,12 +32,14 @@ class TimelineFile:
         self._file.close()
 
     def _write(self, line: bytes) -> None:
+        # A full disk takes part of a line first and then nothing; it must not end a training run of days.
         try:
-            self._file.write(line)
+            problem = None if self._file.write(line) == len(line) else "the last line was cut short"
         except OSError as error:
-            # A full disk must not end a training run of days.
+            problem = error.strerror
+        if problem is not None:
             self.close()
-            warnings.warn(f"{self.path}: no more timeline: {error.strerror}. Free some space.", stacklevel=2)
+            warnings.warn(f"{self.path}: no more timeline: {problem}. Free some space.", stacklevel=2)
 
 
 def ends_torn(path: Path) -> bool:
