@@ -32,8 +32,8 @@ def correlate(
     if positions and selected_slice(shared) not in {None, "position"}:
         raise UsageError("--positions means --slice position; give one of the two.")
     work = work_on([path] if path else [], shared)
-    if not work.opened.runs:
-        return exit_code(work.report, work.shared)
-    report = with_associations(work.report, one_run(work.opened, shared.run), name)
+    report = work.report
+    if work.opened.runs:
+        report = with_associations(report, one_run(work.opened, shared.run), name)
     emit(report, work.shared, correlate_screen, correlate_document, series_frame)
     return exit_code(report, work.shared)

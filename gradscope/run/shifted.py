@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UsageError
 from gradscope.measure import ShiftWindow, step_shifts
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gradscope.run.join import Moment
 
 
+NO_ROWS: Final = "no replay buffer and no recorded batch with rows"
+
+
 def run_shift(
     moments: Sequence[Moment],
     known: RunSlices,
@@ -29,11 +32,13 @@ def run_shift(
         UsageError: the reference is no step of this run.
     """
     if not known.slices:
+        _refuse(reference, known.reason)
         return (), known.reason
     found = [(moment, step_window(moment)) for moment in moments]
     windows = [(moment, window) for moment, window in found if window is not None and window.num_rows]
     if not windows:
-        return (), "no replay buffer and no recorded batch with rows"
+        _refuse(reference, NO_ROWS)
+        return (), NO_ROWS
     place = _reference(windows, reference)
     return step_shifts(
         [_shift_window(moment, window, relative) for moment, window in windows],
@@ -42,6 +47,11 @@ def run_shift(
         feature_names=known.feature_names,
         reference=place,
     ), None
+
+
+def _refuse(reference: str | None, reason: str | None) -> None:
+    if reference is not None:
+        raise UsageError(f"--reference {reference}: {reason}.")
 
 
 def _shift_window(moment: Moment, window: Window, relative: Callable[[Path], str]) -> ShiftWindow:

@@ -46,8 +46,11 @@ def shift_document(report: Report) -> dict[str, Any]:
 
 
 def correlate_document(report: Report) -> dict[str, Any]:
-    """The ``correlate --json`` document of the one run chosen."""
-    association = report.associations[0]
+    """The ``correlate --json`` document of the one run chosen; empty where nothing could be read."""
+    nothing = AssociationReport(
+        slice="", run="", num_steps=0, source="nothing", reason="nothing could be read"
+    )
+    association = report.associations[0] if report.associations else nothing
     body: dict[str, Any] = _plain(association)
     return {"schema": CORRELATE} | body
 

@@ -24,7 +24,8 @@ def shift_screen(report: Report, look: Look) -> str:
     words = "; ".join(f"{safe(name)} = {safe(columns)}" for name, columns in shift.slices.items())
     page.line(f"slices ({shift.slices_from}): {words}" if words else "slices: not known", "dim")
     for run, reason in shift.reasons.items():
-        page.line(f"run {safe(run)}: no shift: {safe(reason)}")
+        which = "" if run == "." else f"run {safe(run)}: "
+        page.line(f"{which}no shift: {safe(reason)}")
     for run in dict.fromkeys(step.run for step in shift.steps):
         add_run_shift(page, [step for step in shift.steps if step.run == run])
     return page.text()
