@@ -1,0 +1,64 @@
+"""Associations of all layers become one verdict in plain words; a cause is never claimed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gradscope.records import ALL_LAYERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradscope.records import Association
+
+NOT_TESTABLE: Final = "associated, effect not testable"
+MAX_NAMED: Final = 3
+"""Layers named in the reason; the others are counted."""
+
+
+def association_verdict(
+    slice_name: str, layers: Sequence[Association], change_step: int | None
+) -> tuple[str, str]:
+    """Verdict over all layers and its reason, for a report without interventions.
+
+    Args:
+        slice_name: whose activity it is.
+        layers: of one run, the pooled total "*" among them.
+        change_step: step at which the activity's level changes most, where it does.
+
+    Returns:
+        "associated, effect not testable", "not associated" or "too few steps"; one or two sentences.
+    """
+    named = [layer for layer in layers if layer.name != ALL_LAYERS] or list(layers)
+    associated = [layer for layer in named if layer.verdict == "associated"]
+    if associated:
+        return NOT_TESTABLE, _associated(slice_name, associated, len(named), change_step)
+    tested = [layer for layer in named if layer.verdict == "not associated"]
+    if tested:
+        return "not associated", _not_associated(slice_name, tested)
+    why = next((layer.reasons["verdict"] for layer in named if "verdict" in layer.reasons), "no layer")
+    return "too few steps", f"{why}. Record a denser timeline with gradscope.record.GradscopeCallback."
+
+
+def _associated(
+    slice_name: str, layers: Sequence[Association], num_layers: int, change_step: int | None
+) -> str:
+    ordered = sorted(layers, key=lambda layer: (layer.p_value_adjusted or 0.0, -abs(layer.pearson or 0.0)))
+    names = ", ".join(layer.name for layer in ordered[:MAX_NAMED])
+    others = f" and {len(ordered) - MAX_NAMED} more" if len(ordered) > MAX_NAMED else ""
+    when = "" if change_step is None else f", whose level changes most at step {change_step}"
+    return (
+        f"zeros of {len(layers)} of {num_layers} layers ({names}{others}) change together with "
+        f"{slice_name!r} activity{when}. That is timing, not a cause: only an intervention on the input "
+        "can tell, and none was made."
+    )
+
+
+def _not_associated(slice_name: str, layers: Sequence[Association]) -> str:
+    known = [layer.p_value_adjusted for layer in layers if layer.p_value_adjusted is not None]
+    if not known:
+        return f"{layers[0].reasons.get('verdict', 'nothing changes')}."
+    return (
+        f"no layer's zeros change together with {slice_name!r} activity more closely than chance allows: "
+        f"smallest adjusted p = {min(known):.2g} over {len(layers)} layers, trends taken out."
+    )
