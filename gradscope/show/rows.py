@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, Origin, Status
+from gradscope.settings import SMALL_LAYER_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,13 +155,30 @@ def _first_to_cross(report: Report, snapshot: SnapshotGradient) -> str:
     ]
     if not here:
         return ""
-    worst = max(here, key=lambda each: (Status(each.limit).rank, each.zero_fraction))
+    heavy = heavy_layers(snapshot)
+    worst = max(here, key=lambda each: (each.layer in heavy, Status(each.limit).rank, each.zero_fraction))
     return worst.layer
 
 
 def layer_crossings(report: Report, run: str) -> list[Crossing]:
-    """Crossings of single layers, the pooled total left out."""
-    return [each for each in report.crossings if each.run == run and each.layer != ALL_LAYERS]
+    """Crossings of single layers, the pooled total left out: worst limit first, layers that count first."""
+    found = [each for each in report.crossings if each.run == run and each.layer != ALL_LAYERS]
+    heavy = {name for snapshot in of_run(report, run) for name in heavy_layers(snapshot)}
+    return sorted(
+        found,
+        key=lambda each: (
+            -Status(each.limit).rank,
+            each.layer not in heavy,
+            each.step or 0,
+            -each.zero_fraction,
+        ),
+    )
+
+
+def heavy_layers(snapshot: SnapshotGradient) -> set[str]:
+    """Layers large enough to decide the snapshot's status."""
+    least = SMALL_LAYER_SHARE * snapshot.num_elements
+    return {layer.name for layer in snapshot.layers if layer.num_elements >= least}
 
 
 def worst_snapshot(report: Report, run: str) -> SnapshotGradient | None:

@@ -102,10 +102,7 @@ def step_table(report: Report, run: str, look: Look) -> Table:
 
 def add_crossings(page: Page, report: Report, run: str) -> None:
     """First step at or above each limit, worst limit first."""
-    found = sorted(
-        layer_crossings(report, run),
-        key=lambda each: (-Status(each.limit).rank, each.step or 0, -each.zero_fraction),
-    )
+    found = layer_crossings(report, run)
     page.heading("Crossings (first step at or above a limit)")
     if not found:
         page.line("none")
