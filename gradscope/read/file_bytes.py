@@ -1,0 +1,187 @@
+"""Bytes of a file, read where they are needed and never beyond what the file really holds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from gradscope.errors import UnreadableFile
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Bytes: TypeAlias = bytes | mmap.mmap
+
+HEAD_BYTES: Final = 4096
+"""Enough of a file to tell its format."""
+MAPPED_BYTES: Final = 64 << 20
+"""Larger files are mapped: pages nobody looks at cost no memory."""
+DAMAGED: Final = "Copy it again from where it was written."
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Malformed(Exception):
+    """Bytes that are not what they claim to be; becomes UnreadableFile where the path is known."""
+
+    def __init__(self, problem: str, advice: str = DAMAGED) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.advice = advice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A range of a file; every read opens the file anew, so that no handle stays open."""
+
+    path: Path
+    start: int
+    size: int
+    stamp: tuple[int, int]
+    """Size in bytes and time of change (ns) of the whole file when it was first opened."""
+
+    def part(self, start: int, size: int) -> Section:
+        """A range within this one.
+
+        Raises:
+            Malformed: it does not lie within.
+        """
+        if start < 0 or size < 0 or start + size > self.size:
+            raise Malformed(f"bytes {start} to {start + size} lie outside the {self.size} there are")
+        return Section(path=self.path, start=self.start + start, size=size, stamp=self.stamp)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``start``.
+
+        Raises:
+            Malformed: they lie outside, or the file changed since it was opened.
+            OSError: the file cannot be opened any more.
+        """
+        wanted = self.part(start, size)
+        handle = _open(self.path)
+        try:
+            if _stamp(os.fstat(handle)) != self.stamp:
+                raise Malformed("changed while it was read", "Try again when it is written completely.")
+            return _exactly(handle, wanted.start, wanted.size)
+        finally:
+            os.close(handle)
+
+    def content(self) -> Bytes:
+        """All bytes: in memory where they are few, else mapped.
+
+        Raises:
+            Malformed: the file changed since it was opened.
+            OSError: the file cannot be opened any more.
+        """
+        if self.size < MAPPED_BYTES or self.start:
+            return self.read(0, self.size)
+        import mmap  # noqa: PLC0415  only large files need it
+
+        handle = _open(self.path)
+        try:
+            return mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(handle)
+
+
+def section_of(path: Path) -> Section:
+    """The whole of a regular file.
+
+    Raises:
+        UnreadableFile: not a regular file, a link to nothing, or not permitted.
+    """
+    with reading(path):
+        handle = _open(path)
+        try:
+            found = os.fstat(handle)
+        finally:
+            os.close(handle)
+        if found.st_size == 0:
+            raise Malformed("is empty", "It may be still being written, or the disk was full.")
+        return Section(path=path, start=0, size=found.st_size, stamp=_stamp(found))
+
+
+def head_of(path: Path) -> bytes:
+    """First bytes of a regular file, at most HEAD_BYTES.
+
+    Raises:
+        UnreadableFile: not a regular file, a link to nothing, or not permitted.
+    """
+    with reading(path):
+        handle = _open(path)
+        try:
+            return os.read(handle, HEAD_BYTES)
+        finally:
+            os.close(handle)
+
+
+def head_or_nothing(path: Path) -> bytes:
+    """First bytes; nothing where there are none to be had."""
+    try:
+        return head_of(path)
+    except UnreadableFile:
+        return b""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a file's bytes into UnreadableFile.
+
+    Raises:
+        UnreadableFile: instead of any other exception.
+    """
+    try:
+        yield
+    except UnreadableFile:
+        raise
+    except Malformed as error:
+        raise UnreadableFile(path, error.problem, error.advice) from error
+    except OSError as error:
+        raise UnreadableFile(path, f"cannot be opened: {error.strerror}") from error
+    except MemoryError as error:
+        raise UnreadableFile(path, "needs more memory than there is") from error
+    except Exception as error:
+        raise UnreadableFile(path, f"is damaged ({type(error).__name__})", DAMAGED) from error
+
+
+def _open(path: Path) -> int:
+    """Handle of a regular file; a fifo would block for ever and a device never ends."""
+    if path.is_symlink() and not path.exists():
+        raise Malformed("is a link that leads nowhere", "Remove it, or bring its file back.")
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise Malformed(f"is {_KINDS.get(kind, 'something else')}, not a file", "Name a file.")
+    # Looked at again after opening: the name may have come to mean something else in between.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Malformed("is not a file any more", "Try again.")
+    return handle
+
+
+def _exactly(handle: int, start: int, size: int) -> bytes:
+    os.lseek(handle, start, os.SEEK_SET)
+    blocks: list[bytes] = []
+    left = size
+    while left:
+        block = os.read(handle, left)
+        if not block:
+            raise Malformed(f"ends {left} bytes early")
+        blocks.append(block)
+        left -= len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,70 @@
+"""Layers of a snapshot, made from tensors in a file when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from gradscope.read.stored_tensor import OnDemand, StoredTensor
+from gradscope.records import Layer, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BUFFER_NAMES: Final = ("running_mean", "running_var", "num_batches_tracked", "ra_mean", "ra_var")
+"""Statistics of batch norm (torch, sb3-contrib's CrossQ); no optimizer moves them."""
+NO_OPTIMIZER: Final = "the file holds no optimizer state of this parameter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredLayer:
+    """One layer that lies in a file."""
+
+    name: str
+    weight: StoredTensor | None = None
+    gradient: StoredTensor | None = None
+    moments: Mapping[str, StoredTensor] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = Origin.NONE
+
+    def layer(self) -> Layer:
+        """Read it.
+
+        Raises:
+            UnreadableFile: the file changed, or cannot be opened any more.
+        """
+        known = self.weight or self.gradient
+        assert known is not None
+        return Layer(
+            name=self.name,
+            shape=known.shape,
+            dtype=known.dtype,
+            weight=self.weight.array() if self.weight else None,
+            gradient=self.gradient.array() if self.gradient else None,
+            moments={name: tensor.array() for name, tensor in self.moments.items()},
+            origin=self.origin,
+            reasons=self.reasons,
+        )
+
+
+def lazy_layers(layers: Iterable[StoredLayer]) -> Mapping[str, Layer]:
+    """Layers by name, each read when it is asked for."""
+    return OnDemand({each.name: partial(StoredLayer.layer, each) for each in layers})
+
+
+def parameters(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+    """The tensors an optimizer can move: no statistics, no integers, nothing beyond its bytes."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.is_floating and tensor.is_bounded and name.rpartition(".")[2] not in BUFFER_NAMES
+    }
+
+
+def inert_note(unknown: tuple[str, ...]) -> tuple[str, ...]:
+    """A note that lists names a file wanted to have loaded; none of them was."""
+    if not unknown:
+        return ()
+    shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")  # noqa: PLR2004
+    return (f"names code that was not loaded: {shown}",)

@@ -1,0 +1,117 @@
+"""Inert stand-ins for what a pickle names: nothing here imports or calls anything by name."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from gradscope.read.file_bytes import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_PLAIN_KEYS: Final = (str, int, float, bytes, type(None), complex)
+MAX_KEY_ITEMS: Final = 100
+"""A tuple used as a key is hashed whole; nested or shared ones could take for ever."""
+
+
+class Global:
+    """A name a pickle refers to. It is never looked up."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+
+    def __str__(self) -> str:
+        """Dotted name, cut where it is absurd."""
+        return f"{self.module[:100]}.{self.name[:100]}"
+
+
+class Stub:
+    """What calling or instantiating a Global would have made; it only keeps what it was given."""
+
+    __slots__ = ("arguments", "entries", "items", "source", "state")
+
+    def __init__(self, source: object, arguments: object) -> None:
+        self.source = source
+        self.arguments = arguments
+        self.state: object = None
+        self.items: list[object] = []
+        self.entries: dict[object, object] = {}
+
+    def __str__(self) -> str:
+        """Name of what it stands for."""
+        return str(self.source) if isinstance(self.source, Global) else "an unknown object"
+
+    def build(self, state: object) -> None:
+        """Keep the state that an object would have been given."""
+        self.state = state
+
+
+class Buildable:
+    """An object of ours that takes part of its content from a BUILD opcode."""
+
+    __slots__ = ()
+
+    def build(self, state: object) -> None:
+        """Take the state."""
+        raise AssertionError(state)
+
+
+def attributes(value: object) -> Mapping[str, object]:
+    """Attributes of a stubbed object; empty for anything else."""
+    state = value.state if isinstance(value, Stub) else None
+    if isinstance(state, tuple) and len(state) == 2:  # noqa: PLR2004  (__dict__, __slots__)
+        state = state[0]
+    return state if is_text_keyed(state) else {}
+
+
+def is_text_keyed(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a value is a dict with text keys only."""
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def checked_key(key: object) -> object:
+    """A key that can be hashed quickly and without depth.
+
+    Raises:
+        Malformed: a nested or endless tuple, or something that cannot be a key.
+    """
+    if isinstance(key, (*_PLAIN_KEYS, Global, Stub)):
+        return key
+    if isinstance(key, tuple) and len(key) <= MAX_KEY_ITEMS:
+        if all(isinstance(item, (*_PLAIN_KEYS, Global, Stub)) for item in key):
+            return key
+        raise Malformed("has a key nested too deeply")
+    raise Malformed(f"has a key of type {type(key).__name__}")
+
+
+def _ordered_dict(arguments: Sequence[object]) -> object:
+    # Items come through SETITEMS; given here they could be copied without end.
+    return OrderedDict() if not arguments else Stub(Global("collections", "OrderedDict"), arguments)
+
+
+def _default_dict(_: Sequence[object]) -> object:
+    return {}
+
+
+def _deque(arguments: Sequence[object]) -> object:
+    if arguments and arguments[0] not in ((), []):
+        return Stub(Global("collections", "deque"), arguments)
+    return deque()
+
+
+def _new_object(arguments: Sequence[object]) -> object:
+    return Stub(arguments[0] if arguments else None, ())
+
+
+PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "defaultdict"): _default_dict,
+    ("collections", "deque"): _deque,
+    ("copyreg", "_reconstructor"): _new_object,
+    ("copy_reg", "_reconstructor"): _new_object,
+}
+"""Calls that are answered with harmless containers of our own choosing."""

@@ -1,0 +1,52 @@
+"""The only unpickler: pure Python, imports nothing, calls nothing but our own few functions.
+
+Every global becomes a Global, every object made from one a Stub (pickle_stubs.py). numpy arrays and
+torch tensors are rebuilt by our own code (numpy_pickle.py, torch_pickle.py). Numbers that a file
+gives are believed only as far as the file's size goes (pickle_machine.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from gradscope.read.file_bytes import Malformed
+from gradscope.read.pickle_machine import Machine
+
+if TYPE_CHECKING:
+    from gradscope.read.file_bytes import Bytes
+
+Table: TypeAlias = Mapping[tuple[str, str], Callable[[Sequence[object]], object]]
+"""Answers to calls of globals, by module and name; each is given the call's arguments."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unpickled:
+    """What a pickle holds, and the names in it that only got a stub."""
+
+    value: object
+    unknown: tuple[str, ...]
+
+
+def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] | None = None) -> Unpickled:
+    """Read one pickle that fills ``data`` exactly.
+
+    ``table`` answers calls of the globals it names; ``persistent`` answers BINPERSID, which is
+    refused without it.
+
+    Raises:
+        Malformed: not a pickle, damaged, refused opcodes, or anything after its end.
+    """
+    machine = Machine(data, table, persistent)
+    try:
+        value = machine.load()
+    except Malformed:
+        raise
+    except Exception as error:
+        problem = f"is no well-formed pickle: byte {machine.position} ({type(error).__name__})"
+        raise Malformed(problem) from error
+    left = len(data) - machine.position
+    if left:
+        raise Malformed(f"holds {left} bytes after the pickle's end", "Leave this file out: it was altered.")
+    return Unpickled(value=value, unknown=tuple(str(each) for each in machine.unknown.values()))

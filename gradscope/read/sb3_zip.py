@@ -1,0 +1,166 @@
+"""Stable-Baselines3 zips: plain settings, policy weights and optimizer state, without unpickling blobs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gradscope.read import sniff
+from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
+from gradscope.read.layers import NO_OPTIMIZER, StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.optimizer_state import moments_by_name
+from gradscope.read.pickle_stubs import is_text_keyed
+from gradscope.read.sb3_algorithm import NEVER_CLIPS, algorithm_of
+from gradscope.read.step_name import known_step
+from gradscope.read.torch_archive import tensors_of, torch_archive
+from gradscope.read.zip_members import wanted, zip_members
+from gradscope.records import Clipping, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gradscope.read.stored_tensor import StoredTensor
+    from gradscope.read.zip_members import Member
+
+    Tensors = Mapping[str, StoredTensor]
+    Moments = dict[str, Mapping[str, StoredTensor]]
+
+MAX_JSON_BYTES: Final = 64 << 20
+"""Settings; the largest entries are the last observations of image environments."""
+ENTROPY: Final = "log_ent_coef"
+NO_GRADIENTS: Final = (
+    "an SB3 checkpoint holds no gradients; record them with gradscope.record.GradscopeCallback"
+)
+_STEP: Final = "num_timesteps"
+_OPTIMIZER: Final = "optimizer.pth"
+_ONLINE: Final[Mapping[str, tuple[str, ...]]] = {
+    "actor.": ("actor.",),
+    "critic.": ("critic.",),
+    "policy.": ("q_net.", "quantile_net.", ""),
+}
+"""Prefix of an optimizer's file to prefixes of the parameters it may move."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sb3Zip:
+    """Reader of Stable-Baselines3 checkpoints."""
+
+    format: str = sniff.SB3
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the first bytes are of this format."""
+        return sniff.format_of(head_or_nothing(path)) == self.format
+
+    def read(self, path: Path) -> Snapshot:
+        """Open a checkpoint; no weight is read before its layer is asked for.
+
+        Raises:
+            UnreadableFile: damaged, or no policy in it.
+        """
+        with reading(path):
+            members = zip_members(section_of(path))
+            data = _settings(members)
+            policy = torch_archive(wanted(members, "policy.pth").section())
+            known = known_step(path, {_STEP: data[_STEP]} if _STEP in data else {})
+            algorithm = algorithm_of(data)
+            return Snapshot(
+                source=path,
+                format=self.format,
+                step=known.step,
+                step_from=known.step_from,
+                layers=lazy_layers(_layers(members, tensors_of(policy.value))),
+                algorithm=algorithm,
+                clipping=_clipping(algorithm),
+                reasons=known.reasons,
+                notes=known.notes + inert_note(policy.unknown),
+            )
+
+
+def _settings(members: Mapping[str, Member]) -> Mapping[str, object]:
+    content = wanted(members, "data").content(MAX_JSON_BYTES)
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("has settings that are no JSON") from error
+    if not is_text_keyed(data):
+        raise Malformed("has settings that are no JSON object")
+    return data
+
+
+def _clipping(algorithm: str | None) -> Clipping:
+    reason = f"{algorithm} does not clip" if algorithm in NEVER_CLIPS else NO_GRADIENTS
+    return Clipping(reasons={"clip_coefficient": reason, "norm_before_clip": NO_GRADIENTS})
+
+
+def _layers(members: Mapping[str, Member], policy: Tensors) -> Sequence[StoredLayer]:
+    named = {name: tensor for name, tensor in parameters(policy).items() if not _is_target(name)}
+    if not named:
+        raise Malformed("has a policy without weights")
+    once = _without_twins(named)
+    moments = _policy_moments(members, parameters(policy), named, once)
+    entropy = _entropy(members)
+    if entropy:
+        once = {**once, **entropy}
+        moments |= _own_moments(members, f"ent_coef_{_OPTIMIZER}", [entropy])
+    return [
+        StoredLayer(
+            name=name,
+            weight=tensor,
+            moments=moments.get(name, {}),
+            reasons={"gradient": NO_GRADIENTS} | ({} if moments.get(name) else {"moments": NO_OPTIMIZER}),
+        )
+        for name, tensor in once.items()
+    ]
+
+
+def _is_target(name: str) -> bool:
+    """Target networks follow the others; no gradient reaches them."""
+    return name.partition(".")[0].endswith("_target")
+
+
+def _without_twins(tensors: Tensors) -> Tensors:
+    """Each tensor under its first name only: a shared features extractor is listed three times."""
+    first: dict[tuple[object, ...], str] = {}
+    for name, tensor in tensors.items():
+        first.setdefault(tensor.identity, name)
+    return {name: tensor for name, tensor in tensors.items() if first[tensor.identity] == name}
+
+
+def _policy_moments(
+    members: Mapping[str, Member], everything: Tensors, named: Tensors, once: Tensors
+) -> Moments:
+    """State of every optimizer of the policy, by layer name.
+
+    An optimizer's own parameters are those under its prefix: all, without those another network
+    shares, or (SB3 before 2.4) with the target network's too.
+    """
+    found: Moments = {}
+    for prefix, owners in _ONLINE.items():
+        pools = (once, named, everything)
+        candidates = [_under(pool, owner) for owner in owners for pool in pools]
+        candidates += [{**_under(once, "q_net."), **_under(everything, "q_net_target.")}]
+        for name, state in _own_moments(members, prefix + _OPTIMIZER, candidates).items():
+            if name in once:
+                found.setdefault(name, state)
+    return found
+
+
+def _own_moments(members: Mapping[str, Member], file: str, candidates: Sequence[Tensors]) -> Moments:
+    if file not in members:
+        return {}
+    optimizer = torch_archive(members[file].section()).value
+    return dict(moments_by_name(optimizer, [each for each in candidates if each]) or {})
+
+
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _entropy(members: Mapping[str, Member]) -> Tensors:
+    """SAC's learned entropy coefficient; a fixed one is called ent_coef_tensor and is no layer."""
+    if "pytorch_variables.pth" not in members:
+        return {}
+    variables = tensors_of(torch_archive(members["pytorch_variables.pth"].section()).value)
+    return {ENTROPY: variables[ENTROPY]} if ENTROPY in variables else {}

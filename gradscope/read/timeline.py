@@ -1,0 +1,197 @@
+"""The recorder's dense timeline: JSON lines, readable after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gradscope.read import checked_json, sniff
+from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
+from gradscope.read.pickle_stubs import is_text_keyed
+from gradscope.records import TIMELINE_SCHEMA, Timeline, TimelineLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Line = dict[str, Any]
+    Numbers = NDArray[np.float64]
+
+MAX_BYTES: Final = 2 << 30
+PER_LAYER: Final = ("num_zero", "num_exact_zero", "num_expected", "norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineReader:
+    """Reader of the recorder's timelines."""
+
+    format: str = sniff.TIMELINE
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the first bytes are of this format."""
+        return sniff.format_of(head_or_nothing(path)) == self.format
+
+    def read(self, path: Path) -> Timeline:
+        """Open a timeline; a line that was being written when the process died is left out.
+
+        Raises:
+            UnreadableFile: damaged, without a header, or of an unknown version.
+        """
+        with reading(path):
+            file = section_of(path)
+            if file.size > MAX_BYTES:
+                raise Malformed(f"has {file.size} bytes; at most {MAX_BYTES} are read")
+            parsed = _parsed(file.read(0, file.size))
+            return _timeline(path, parsed)
+
+
+@dataclass(kw_only=True)
+class _Parsed:
+    """Rows that count, each with the layers its header named for its optimizer."""
+
+    header: Line = field(default_factory=dict)
+    rows: list[Line] = field(default_factory=list)
+    layers: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    num_bad: int = 0
+    num_superseded: int = 0
+
+
+def _parsed(content: bytes) -> _Parsed:
+    parsed = _Parsed()
+    is_first = False
+    for line in _lines(content, parsed):
+        if "schema" in line:
+            _take_header(line, parsed)
+            is_first = True
+        elif not _is_row(line, parsed.layers):
+            parsed.num_bad += 1
+        else:
+            if is_first:
+                _supersede(parsed, line["step"])
+                is_first = False
+            parsed.rows.append(line)
+    if not parsed.header:
+        raise Malformed("is a timeline without a header")
+    return parsed
+
+
+def _lines(content: bytes, parsed: _Parsed) -> Iterator[Line]:
+    """Objects of all complete lines; a torn last line is no fault."""
+    lines = content.split(b"\n")
+    lines.pop()
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            parsed.num_bad += 1
+            continue
+        if is_text_keyed(value):
+            yield value
+        else:
+            parsed.num_bad += 1
+
+
+def _take_header(line: Line, parsed: _Parsed) -> None:
+    if line["schema"] != TIMELINE_SCHEMA:
+        raise Malformed(f"is a timeline of another schema than {TIMELINE_SCHEMA!r}", "Update gradscope.")
+    layers = {name: _layers(each) for name, each in checked_json.table(line.get("optimizers")).items()}
+    if parsed.header and layers != parsed.layers:
+        parsed.num_superseded += len(parsed.rows)
+        parsed.rows.clear()
+    parsed.header, parsed.layers = line, layers
+
+
+def _layers(value: object) -> list[tuple[str, int]]:
+    described = [checked_json.table(each) for each in value] if isinstance(value, list) else []
+    found = [
+        (checked_json.text(each.get("name")), checked_json.count(each.get("num_elements")))
+        for each in described
+    ]
+    named = [(name, elements) for name, elements in found if name is not None and elements is not None]
+    if len(named) != len(found):
+        raise Malformed("is a timeline whose header describes a layer without name or size")
+    return named
+
+
+def _is_row(line: Line, layers: dict[str, list[tuple[str, int]]]) -> bool:
+    optimizer = line.get("optimizer")
+    if (
+        not isinstance(optimizer, str)
+        or optimizer not in layers
+        or checked_json.count(line.get("step")) is None
+    ):
+        return False
+    size = len(layers[optimizer])
+    return all(isinstance(line.get(key), list) and len(line[key]) == size for key in PER_LAYER)
+
+
+def _supersede(parsed: _Parsed, step: int) -> None:
+    """Training went back to an earlier checkpoint: what it had seen beyond was another future."""
+    kept = [row for row in parsed.rows if row["step"] < step]
+    parsed.num_superseded += len(parsed.rows) - len(kept)
+    parsed.rows[:] = kept
+
+
+def _timeline(path: Path, parsed: _Parsed) -> Timeline:
+    rows = parsed.rows
+    return Timeline(
+        source=path,
+        num_rows=len(rows),
+        layers=tuple(_layer_series(parsed)),
+        step=_steps(rows),
+        norm_before_clip=_column(rows, "norm_before_clip"),
+        clip_coefficient=_column(rows, "clip_coefficient"),
+        num_active=_column(rows, "num_active"),
+        num_long=_column(rows, "num_long"),
+        num_short=_column(rows, "num_short"),
+        observed=checked_json.observed(parsed.header),
+        notes=_notes(parsed),
+    )
+
+
+def _layer_series(parsed: _Parsed) -> Iterator[TimelineLayer]:
+    for optimizer, layers in parsed.layers.items():
+        rows = [row for row in parsed.rows if row["optimizer"] == optimizer]
+        shared = {"num_rows": _column(rows, "num_rows"), "num_active": _column(rows, "num_active")}
+        matrices = {key: _numbers([row[key] for row in rows], len(layers)) for key in PER_LAYER}
+        step = _steps(rows)
+        for index, (name, elements) in enumerate(layers):
+            own = {key: np.ascontiguousarray(matrix[:, index]) for key, matrix in matrices.items()}
+            yield TimelineLayer(name=name, num_elements=elements, step=step, **own, **shared)
+
+
+def _steps(rows: Sequence[Line]) -> NDArray[np.int64]:
+    return np.array([row["step"] for row in rows], np.int64)
+
+
+def _column(rows: Sequence[Line], key: str) -> Numbers:
+    """One number a row; NaN where it is unknown."""
+    return _numbers([[row.get(key)] for row in rows], 1)[:, 0]
+
+
+def _numbers(rows: Sequence[Sequence[object]], width: int) -> Numbers:
+    """Numbers [rows, width]; NaN for null and for anything not finite.
+
+    Raises:
+        Malformed: something else than numbers.
+    """
+    try:
+        found = np.array(rows, np.float64).reshape(len(rows), width)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Malformed("is a timeline with rows that hold no numbers") from error
+    found[~np.isfinite(found)] = np.nan
+    return found
+
+
+def _notes(parsed: _Parsed) -> tuple[str, ...]:
+    notes: list[str] = []
+    if parsed.num_bad:
+        notes.append(f"{parsed.num_bad} lines of the timeline could not be read")
+    if parsed.num_superseded:
+        notes.append(f"{parsed.num_superseded} rows of the timeline are of an earlier attempt and left out")
+    return tuple(notes)
