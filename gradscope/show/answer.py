@@ -13,6 +13,7 @@ from gradscope.show.rows import (
     of_run,
     percent,
     safe,
+    sentence,
     worst_layers,
     worst_snapshot,
 )
@@ -73,7 +74,7 @@ def when(report: Report, run: str) -> str:
     opened = [each.step for each in of_run(report, run) if each.position_activity and each.step is not None]
     if opened:
         parts.append(f"positions first seen open at step {count(min(opened))}")
-    return _sentence("; ".join(parts))
+    return sentence("; ".join(parts)) + "."
 
 
 def where(report: Report, run: str) -> str:
@@ -124,7 +125,7 @@ def together(report: Report, run: str) -> str:
     found = next((each for each in report.associations if each.run == run), None)
     if found is None:
         return "Not measured."
-    return f"{found.slice}: {found.verdict}. {safe(found.reason)}"
+    return f"{found.slice}: {found.verdict}. {sentence(safe(found.reason))}"
 
 
 def not_known(report: Report, run: str) -> Iterator[str]:
@@ -146,7 +147,3 @@ def not_known(report: Report, run: str) -> Iterator[str]:
 
 def _measured(snapshot: SnapshotGradient) -> Iterator[LayerGradient]:
     return (layer for layer in snapshot.layers if layer.origin is not Origin.NONE)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."

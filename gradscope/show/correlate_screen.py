@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, Status
-from gradscope.show.rows import count, number, percent, safe, short_layer
+from gradscope.show.rows import count, number, percent, safe, sentence, short_layer
 from gradscope.show.screen import Look, Page, bar_text, new_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_verdict(page: Page, found: AssociationReport) -> None:
     )
     page.line()
     page.line(f"Verdict: {found.verdict}.", "bold")
-    page.line(safe(found.reason))
+    page.line(sentence(safe(found.reason)))
 
 
 def add_association(page: Page, found: AssociationReport) -> None:

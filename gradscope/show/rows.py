@@ -40,6 +40,11 @@ def safe(name: str) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(fraction: float | None) -> str:
     """0.2738 -> "27.4 %"; what is not quite none or all never looks like it."""
     if fraction is None:
