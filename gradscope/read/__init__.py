@@ -55,7 +55,7 @@ def reader_of(path: Path) -> Reader[Opened] | None:
 
     Raises:
         UnreadableFile: its name promises a known format that its bytes do not keep, or it is
-            a link that leads nowhere.
+            missing or a link that leads nowhere.
     """
     if sniff.is_without_weights(path.name):
         return None
@@ -63,7 +63,7 @@ def reader_of(path: Path) -> Reader[Opened] | None:
     try:
         head = head_of(path)
     except UnreadableFile:
-        if is_promised or _is_link(path):
+        if is_promised or _is_link_or_nothing(path):
             raise
         return None
     found = sniff.format_of(head)
@@ -86,8 +86,8 @@ def _reader(name: str) -> Reader[Opened]:
     return found
 
 
-def _is_link(path: Path) -> bool:
+def _is_link_or_nothing(path: Path) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except (OSError, ValueError):
-        return False
+        return True

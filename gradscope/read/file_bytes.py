@@ -21,6 +21,8 @@ HEAD_BYTES: Final = 4096
 """Enough of a file to tell its format."""
 MAPPED_BYTES: Final = 64 << 20
 """Larger files are mapped: pages nobody looks at cost no memory."""
+SPARSE_BYTES: Final = 1 << 30
+"""Larger reads are refused from a file that has holes; they cost it nothing, us all memory."""
 DAMAGED: Final = "Copy it again from where it was written."
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
@@ -70,8 +72,7 @@ class Section:
         wanted = self.part(start, size)
         handle = _open(self.path)
         try:
-            if _stamp(os.fstat(handle)) != self.stamp:
-                raise Malformed("changed while it was read", "Try again when it is written completely.")
+            _check(os.fstat(handle), self.stamp, size)
             return _exactly(handle, wanted.start, wanted.size)
         finally:
             os.close(handle)
@@ -89,6 +90,7 @@ class Section:
 
         handle = _open(self.path)
         try:
+            _check(os.fstat(handle), self.stamp, 0)
             return mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
         finally:
             os.close(handle)
@@ -156,9 +158,13 @@ def reading(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     """Handle of a regular file; a fifo would block for ever and a device never ends."""
-    if path.is_symlink() and not path.exists():
-        raise Malformed("is a link that leads nowhere", "Remove it, or bring its file back.")
-    kind = stat.S_IFMT(path.stat().st_mode)
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise Malformed("is a link that leads nowhere", "Remove it, or bring its file back.") from error
+        raise
+    kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
         raise Malformed(f"is {_KINDS.get(kind, 'something else')}, not a file", "Name a file.")
     # Looked at again after opening: the name may have come to mean something else in between.
@@ -168,6 +174,14 @@ def _open(path: Path) -> int:
         os.close(handle)
         raise Malformed("is not a file any more", "Try again.")
     return handle
+
+
+def _check(found: os.stat_result, stamp: tuple[int, int], wanted: int) -> None:
+    if _stamp(found) != stamp:
+        raise Malformed("changed while it was read", "Try again when it is written completely.")
+    on_disk = getattr(found, "st_blocks", found.st_size) * 512
+    if wanted > SPARSE_BYTES and on_disk < wanted:
+        raise Malformed(f"claims {wanted} bytes where the disk holds {on_disk}")
 
 
 def _exactly(handle: int, start: int, size: int) -> bytes:

@@ -10,11 +10,18 @@ from gradscope.read.stored_tensor import OnDemand, StoredTensor
 from gradscope.records import Layer, Origin
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Mapping
 
+MAX_SHOWN: Final = 5
+"""Names listed in a note."""
 BUFFER_NAMES: Final = ("running_mean", "running_var", "num_batches_tracked", "ra_mean", "ra_var")
 """Statistics of batch norm (torch, sb3-contrib's CrossQ); no optimizer moves them."""
-NO_OPTIMIZER: Final = "the file holds no optimizer state of this parameter"
+NO_OPTIMIZER: Final = "the file holds no optimizer state"
+NOT_MATCHED: Final = (
+    "no optimizer state of this parameter: the optimizer has not stepped, does not own it, "
+    "or its numbering fits no order of the names"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +69,11 @@ def parameters(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor
     }
 
 
-def inert_note(unknown: tuple[str, ...]) -> tuple[str, ...]:
-    """A note that lists names a file wanted to have loaded; none of them was."""
-    if not unknown:
+def inert_note(unknown: tuple[str, ...], expected: re.Pattern[str]) -> tuple[str, ...]:
+    """A note that lists names a file wanted to have loaded beyond the expected; none of them was."""
+    strange = [name for name in unknown if not expected.fullmatch(name)]
+    if not strange:
         return ()
-    shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")  # noqa: PLR2004
+    left = len(strange) - MAX_SHOWN
+    shown = ", ".join(strange[:MAX_SHOWN]) + (f" and {left} more" if left > 0 else "")
     return (f"names code that was not loaded: {shown}",)

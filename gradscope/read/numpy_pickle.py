@@ -126,5 +126,3 @@ def _table() -> Mapping[tuple[str, str], Callable[[Sequence[object]], object]]:
 
 NUMPY_TABLE: Final = _table()
 """Calls that rebuild arrays; numpy 1 says ``numpy.core``, numpy 2 ``numpy._core``."""
-ARGUMENT_NAMES: Final = frozenset({"numpy.ndarray"})
-"""Names that only ever appear as arguments of the calls above."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.numpy_pickle import ARGUMENT_NAMES, NUMPY_TABLE, as_array
+from gradscope.read.layers import inert_note
+from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.step_name import known_step
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 _NEEDED: Final = ("observations", "pos", "full")
-_EXPECTED_MODULES: Final = ("stable_baselines3.", "gymnasium.", "gym.", "numpy.", "torch.", "sb3_contrib.")
+SB3_DETAILS: Final = re.compile(
+    r"(stable_baselines3|sb3_contrib|gym|gymnasium|numpy\.random)\..*|torch\.device|numpy\.ndarray"
+)
+"""Names that honest buffers and normalizers refer to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +55,7 @@ class Sb3Buffer:
                 raise Malformed(
                     f"a pickle of {_described(found.value)} holds no replay buffer", "Leave it out."
                 )
-            return _replay(path, self.format, values, foreign_note(found.unknown))
-
-
-def foreign_note(unknown: tuple[str, ...]) -> tuple[str, ...]:
-    """A note on names that are not of the libraries such a file always refers to."""
-    strange = [
-        name for name in unknown if name not in ARGUMENT_NAMES and not name.startswith(_EXPECTED_MODULES)
-    ]
-    if not strange:
-        return ()
-    shown = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")  # noqa: PLR2004
-    return (f"names code that was not loaded: {shown}",)
+            return _replay(path, self.format, values, inert_note(found.unknown, SB3_DETAILS))
 
 
 def _replay(path: Path, format_name: str, values: Mapping[str, object], notes: tuple[str, ...]) -> Replay:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import NO_OPTIMIZER, StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.layers import NOT_MATCHED, StoredLayer, inert_note, lazy_layers, parameters
 from gradscope.read.optimizer_state import moments_by_name
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.sb3_algorithm import NEVER_CLIPS, algorithm_of
 from gradscope.read.step_name import known_step
-from gradscope.read.torch_archive import tensors_of, torch_archive
+from gradscope.read.torch_archive import TORCH_DETAILS, tensors_of, torch_archive
 from gradscope.read.zip_members import wanted, zip_members
 from gradscope.records import Clipping, Snapshot
 
@@ -74,7 +74,7 @@ class Sb3Zip:
                 algorithm=algorithm,
                 clipping=_clipping(algorithm),
                 reasons=known.reasons,
-                notes=known.notes + inert_note(policy.unknown),
+                notes=known.notes + inert_note(policy.unknown, TORCH_DETAILS),
             )
 
 
@@ -109,7 +109,7 @@ def _layers(members: Mapping[str, Member], policy: Tensors) -> Sequence[StoredLa
             name=name,
             weight=tensor,
             moments=moments.get(name, {}),
-            reasons={"gradient": NO_GRADIENTS} | ({} if moments.get(name) else {"moments": NO_OPTIMIZER}),
+            reasons={"gradient": NO_GRADIENTS} | ({} if moments.get(name) else {"moments": NOT_MATCHED}),
         )
         for name, tensor in once.items()
     ]

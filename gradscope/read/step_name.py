@@ -82,7 +82,7 @@ def known_step(path: Path, content: Mapping[str, object]) -> KnownStep:
     for key, value in content.items():
         step = whole_number(value)
         if step is None:
-            notes.append(f"{key} is no step: {_short(value)}")
+            notes.append(f"{key} is no step: it holds {_short(value)}")
             continue
         if named and named.is_explicit and named.step != step:
             notes.append(f"the name says step {named.step}, the content ({key}) {step}: the content counts")
@@ -105,4 +105,4 @@ def _short(value: object) -> str:
         return "a whole number beyond 10^15"
     if isinstance(value, (int, float, bool)) or value is None:
         return repr(value)
-    return f"a {type(value).__name__}"
+    return "text" if isinstance(value, str) else "no number"

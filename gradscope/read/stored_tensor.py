@@ -101,6 +101,8 @@ class StoredTensor:
         span = spanned(self.shape, strides)
         if not self.is_bounded:
             raise Malformed(f"has a tensor of shape {self.shape} over {self.bytes.size} bytes")
+        if not span:
+            return np.empty(self.shape, _real_dtype(self.dtype))
         flat = np.frombuffer(self.bytes.read(self.offset * width, span * width), _real_dtype(self.dtype))
         if self.is_big_endian != (sys.byteorder == "big"):
             flat = flat.byteswap()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     Line = dict[str, Any]
     Numbers = NDArray[np.float64]
 
-MAX_BYTES: Final = 2 << 30
+MAX_BYTES: Final = 1 << 30
 PER_LAYER: Final = ("num_zero", "num_exact_zero", "num_expected", "norm")
+PER_ROW: Final = ("norm_before_clip", "clip_coefficient", "num_rows", "num_active", "num_long", "num_short")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +52,22 @@ class TimelineReader:
             return _timeline(path, parsed)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Row:
+    step: int
+    optimizer: str
+    row: Numbers
+    """PER_ROW."""
+    layers: Numbers
+    """[PER_LAYER, layers of the optimizer]."""
+
+
 @dataclass(kw_only=True)
 class _Parsed:
-    """Rows that count, each with the layers its header named for its optimizer."""
+    """Rows that count, and the layers that the header names for each optimizer."""
 
     header: Line = field(default_factory=dict)
-    rows: list[Line] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
     layers: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     num_bad: int = 0
     num_superseded: int = 0
@@ -68,13 +80,15 @@ def _parsed(content: bytes) -> _Parsed:
         if "schema" in line:
             _take_header(line, parsed)
             is_first = True
-        elif not _is_row(line, parsed.layers):
+            continue
+        row = _row(line, parsed.layers)
+        if row is None:
             parsed.num_bad += 1
-        else:
-            if is_first:
-                _supersede(parsed, line["step"])
-                is_first = False
-            parsed.rows.append(line)
+            continue
+        if is_first:
+            _supersede(parsed, row.step)
+            is_first = False
+        parsed.rows.append(row)
     if not parsed.header:
         raise Malformed("is a timeline without a header")
     return parsed
@@ -82,14 +96,13 @@ def _parsed(content: bytes) -> _Parsed:
 
 def _lines(content: bytes, parsed: _Parsed) -> Iterator[Line]:
     """Objects of all complete lines; a torn last line is no fault."""
-    lines = content.split(b"\n")
-    lines.pop()
-    for line in lines:
+    for line in io.BytesIO(content):
+        if not line.endswith(b"\n"):
+            return
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            parsed.num_bad += 1
-            continue
+            value = None
         if is_text_keyed(value):
             yield value
         else:
@@ -118,37 +131,46 @@ def _layers(value: object) -> list[tuple[str, int]]:
     return named
 
 
-def _is_row(line: Line, layers: dict[str, list[tuple[str, int]]]) -> bool:
-    optimizer = line.get("optimizer")
-    if (
-        not isinstance(optimizer, str)
-        or optimizer not in layers
-        or checked_json.count(line.get("step")) is None
-    ):
-        return False
-    size = len(layers[optimizer])
-    return all(isinstance(line.get(key), list) and len(line[key]) == size for key in PER_LAYER)
+def _row(line: Line, layers: dict[str, list[tuple[str, int]]]) -> _Row | None:
+    """One line's numbers; None where it does not fit its header."""
+    optimizer, step = line.get("optimizer"), checked_json.count(line.get("step"))
+    if not isinstance(optimizer, str) or optimizer not in layers or step is None:
+        return None
+    per_layer = _numbers([line.get(key) for key in PER_LAYER])
+    per_row = _numbers([line.get(key) for key in PER_ROW])
+    if per_layer is None or per_row is None or per_row.shape != (len(PER_ROW),):
+        return None
+    if per_layer.shape != (len(PER_LAYER), len(layers[optimizer])):
+        return None
+    return _Row(step=step, optimizer=optimizer, row=per_row, layers=per_layer)
+
+
+def _numbers(values: Sequence[object]) -> Numbers | None:
+    """Numbers, NaN for null and for anything not finite; None where something is no number."""
+    try:
+        found = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    found[~np.isfinite(found)] = np.nan
+    return found
 
 
 def _supersede(parsed: _Parsed, step: int) -> None:
     """Training went back to an earlier checkpoint: what it had seen beyond was another future."""
-    kept = [row for row in parsed.rows if row["step"] < step]
+    kept = [row for row in parsed.rows if row.step < step]
     parsed.num_superseded += len(parsed.rows) - len(kept)
     parsed.rows[:] = kept
 
 
 def _timeline(path: Path, parsed: _Parsed) -> Timeline:
-    rows = parsed.rows
+    columns = _columns(parsed.rows)
+    del columns["num_rows"]
     return Timeline(
         source=path,
-        num_rows=len(rows),
+        num_rows=len(parsed.rows),
         layers=tuple(_layer_series(parsed)),
-        step=_steps(rows),
-        norm_before_clip=_column(rows, "norm_before_clip"),
-        clip_coefficient=_column(rows, "clip_coefficient"),
-        num_active=_column(rows, "num_active"),
-        num_long=_column(rows, "num_long"),
-        num_short=_column(rows, "num_short"),
+        step=_steps(parsed.rows),
+        **columns,
         observed=checked_json.observed(parsed.header),
         notes=_notes(parsed),
     )
@@ -156,36 +178,31 @@ def _timeline(path: Path, parsed: _Parsed) -> Timeline:
 
 def _layer_series(parsed: _Parsed) -> Iterator[TimelineLayer]:
     for optimizer, layers in parsed.layers.items():
-        rows = [row for row in parsed.rows if row["optimizer"] == optimizer]
-        shared = {"num_rows": _column(rows, "num_rows"), "num_active": _column(rows, "num_active")}
-        matrices = {key: _numbers([row[key] for row in rows], len(layers)) for key in PER_LAYER}
+        rows = [row for row in parsed.rows if row.optimizer == optimizer]
+        columns = _columns(rows)
+        shape = len(rows), len(PER_LAYER), len(layers)
+        cube = np.array([row.layers for row in rows], np.float64).reshape(shape)
+        series = np.ascontiguousarray(cube.transpose(2, 1, 0))
         step = _steps(rows)
-        for index, (name, elements) in enumerate(layers):
-            own = {key: np.ascontiguousarray(matrix[:, index]) for key, matrix in matrices.items()}
-            yield TimelineLayer(name=name, num_elements=elements, step=step, **own, **shared)
+        for (name, elements), own in zip(layers, series, strict=True):
+            yield TimelineLayer(
+                name=name,
+                num_elements=elements,
+                step=step,
+                num_rows=columns["num_rows"],
+                num_active=columns["num_active"],
+                **dict(zip(PER_LAYER, own, strict=True)),
+            )
 
 
-def _steps(rows: Sequence[Line]) -> NDArray[np.int64]:
-    return np.array([row["step"] for row in rows], np.int64)
+def _steps(rows: Sequence[_Row]) -> NDArray[np.int64]:
+    return np.array([row.step for row in rows], np.int64)
 
 
-def _column(rows: Sequence[Line], key: str) -> Numbers:
-    """One number a row; NaN where it is unknown."""
-    return _numbers([[row.get(key)] for row in rows], 1)[:, 0]
-
-
-def _numbers(rows: Sequence[Sequence[object]], width: int) -> Numbers:
-    """Numbers [rows, width]; NaN for null and for anything not finite.
-
-    Raises:
-        Malformed: something else than numbers.
-    """
-    try:
-        found = np.array(rows, np.float64).reshape(len(rows), width)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Malformed("is a timeline with rows that hold no numbers") from error
-    found[~np.isfinite(found)] = np.nan
-    return found
+def _columns(rows: Sequence[_Row]) -> dict[str, Numbers]:
+    """One number a row, by name in PER_ROW."""
+    table = np.array([row.row for row in rows], np.float64).reshape(len(rows), len(PER_ROW))
+    return dict(zip(PER_ROW, np.ascontiguousarray(table.T), strict=True))
 
 
 def _notes(parsed: _Parsed) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 MAX_PICKLE_BYTES: Final = 256 << 20
 """The structure alone; tensors lie outside of it. 20,000 tensors take about 3 MB."""
+MAX_NAME: Final = 1_000
+"""Characters of a dotted name; a longer one is made by nesting without end."""
+TORCH_DETAILS: Final = re.compile(
+    r"torch\.(\w+Storage|storage\.\w+|device|Size|strided|(b?float|u?int|complex|q|bool)\w*|half|double|long)"
+    r"|torch\.serialization\._get_layout|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.\w+|numpy\.ndarray"
+)
+"""Names that the contents of honest checkpoints refer to."""
 _MAX_MODULES: Final = 100_000
 
 
@@ -49,8 +57,7 @@ def torch_archive(archive: Section) -> TorchArchive:
     table = TorchTable(members=members, folder=folder, is_big_endian=_is_big_endian(members, folder))
     content = wanted(members, roots[0]).content(MAX_PICKLE_BYTES)
     found = unpickled(content, table.calls(), table.storage)
-    unknown = tuple(name for name in found.unknown if not _is_torch_detail(name))
-    return TorchArchive(value=found.value, unknown=unknown)
+    return TorchArchive(value=found.value, unknown=found.unknown)
 
 
 def tensors_of(value: object) -> Mapping[str, StoredTensor]:
@@ -87,14 +94,6 @@ def _module_parameters(module: Stub) -> Mapping[str, StoredTensor]:
     return found
 
 
-MAX_NAME: Final = 1_000
-"""Characters of a dotted name; a longer one is made by nesting without end."""
-
-
 def _is_big_endian(members: Mapping[str, Member], folder: str) -> bool:
     name = f"{folder}byteorder"
     return name in members and wanted(members, name).content(16) == b"big"
-
-
-def _is_torch_detail(name: str) -> bool:
-    return name.startswith(("torch.", "numpy.")) and not name.startswith("torch.nn.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed
@@ -93,21 +93,19 @@ class TorchTable:
         there = storage.num_elements * ITEM_BYTES[storage.dtype] // ITEM_BYTES[name]
         if len(sizes) != len(steps) or (0 not in sizes and offset + spanned(sizes, steps) > there):
             raise Malformed(f"has a tensor of shape {sizes} that leaves its storage of {there} elements")
-        tensor = self._whole(storage.key, name)
-        tensor = replace(tensor, offset=offset, shape=sizes, strides=steps)
         mark = marks[0] if marks and isinstance(marks[0], dict) else {}
-        is_conjugated, is_negated = mark.get("conj") is True, mark.get("neg") is True
-        return replace(tensor, is_conjugated=is_conjugated, is_negated=is_negated)
-
-    def _whole(self, key: str, dtype: str) -> StoredTensor:
-        member = self.members[f"{self.folder}data/{key}"]
+        member = self.members[f"{self.folder}data/{storage.key}"]
         return StoredTensor(
             path=member.archive.path,
             bytes=member,
-            key=key,
-            dtype=dtype,
-            shape=(),
+            key=storage.key,
+            dtype=name,
+            shape=sizes,
+            offset=offset,
+            strides=steps,
             is_big_endian=self.is_big_endian,
+            is_conjugated=mark.get("conj") is True,
+            is_negated=mark.get("neg") is True,
         )
 
     def _of_type(self, given: Sequence[object]) -> object:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import NO_OPTIMIZER, StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.layers import NO_OPTIMIZER, NOT_MATCHED, StoredLayer, inert_note, lazy_layers, parameters
 from gradscope.read.optimizer_state import moments_by_name
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import StoredTensor
-from gradscope.read.torch_archive import plain_number, tensors_of, torch_archive
+from gradscope.read.torch_archive import TORCH_DETAILS, plain_number, tensors_of, torch_archive
 from gradscope.records import Origin, Snapshot
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TorchZip:
                 layers=lazy_layers(_layers(weights, gradients, _optimizer(value))),
                 num_batches=1 if gradients else None,
                 reasons=known.reasons,
-                notes=known.notes + inert_note(archive.unknown),
+                notes=known.notes + inert_note(archive.unknown, TORCH_DETAILS),
             )
 
 
@@ -114,7 +114,8 @@ def _layers(
         for name, tensor in (gradients or {}).items()
         if name not in weights and isinstance(tensor, StoredTensor) and tensor.is_bounded
     ]
-    return [_layer(name, weights.get(name), gradients, moments.get(name, {})) for name in names]
+    why_none = NO_OPTIMIZER if optimizer is None else NOT_MATCHED
+    return [_layer(name, weights.get(name), gradients, moments.get(name, {}), why_none) for name in names]
 
 
 def _layer(
@@ -122,11 +123,12 @@ def _layer(
     weight: StoredTensor | None,
     gradients: Mapping[str, object] | None,
     moments: Mapping[str, StoredTensor],
+    why_none: str,
 ) -> StoredLayer:
     gradient, reason = _gradient(weight, gradients, name)
     reasons = {} if reason is None else {"gradient": reason}
     if not moments:
-        reasons["moments"] = NO_OPTIMIZER
+        reasons["moments"] = why_none
     return StoredLayer(
         name=name,
         weight=weight,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
+from gradscope.read.layers import inert_note
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.pickle_stubs import attributes, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
-from gradscope.read.sb3_buffer import foreign_note
+from gradscope.read.sb3_buffer import SB3_DETAILS
 from gradscope.read.step_name import known_step
 from gradscope.records import Normalizer
 
@@ -57,7 +58,7 @@ class VecNormalizeFile:
                 return_var=_variance(returns.get("var")),
                 clip_reward=_number(values.get("clip_reward"), 10.0),
                 norm_reward=values.get("norm_reward") is not False,
-                notes=known.notes + foreign_note(found.unknown),
+                notes=known.notes + inert_note(found.unknown, SB3_DETAILS),
             )
 
 

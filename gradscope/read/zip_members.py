@@ -24,6 +24,8 @@ _END64: Final = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64: Final = struct.Struct("<4sLQL")
 _ENTRY: Final = struct.Struct("<4s6H3L5H2L")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
+MAX_DIRECTORY_BYTES: Final = 64 << 20
+"""20,000 tensors take about 2 MB."""
 _MAX_COMMENT: Final = 0xFFFF
 _FULL: Final = 0xFFFFFFFF
 """A 32-bit field that says: look into the 64-bit extra field."""
@@ -82,6 +84,8 @@ def zip_members(archive: Section) -> Mapping[str, Member]:
         Malformed: no directory, a damaged one, two members of one name, or encryption.
     """
     start, size = _directory(archive)
+    if size > MAX_DIRECTORY_BYTES:
+        raise Malformed(f"claims a zip directory of {size} bytes")
     directory = archive.read(start, size)
     members: dict[str, Member] = {}
     seen: set[str] = set()
