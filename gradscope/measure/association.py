@@ -36,6 +36,7 @@ ASSOCIATED: Final = "associated"
 NOT_ASSOCIATED: Final = "not associated"
 TOO_FEW: Final = "too few steps"
 CONSTANT_ACTIVITY: Final = "the activity never changes"
+NEVER_KNOWN: Final = "no step at which both the activity and the zeros are known"
 CONSTANT_ZEROS: Final = "the layer's zeros never change"
 
 
@@ -215,7 +216,7 @@ def _verdict(changes: bool, series: _Series, tested: _Tested | None) -> tuple[st
 
 
 def _too_sparse(name: str, number: int) -> Association:
-    why = f"{number} steps, less than half of what the fullest layer has"
+    why = f"{number} steps, less than half of what the fullest layer has" if number else NEVER_KNOWN
     measures = (
         "pearson",
         "spearman",

@@ -151,4 +151,4 @@ def _running_median(series: Floats) -> Floats:
 
 
 def _time(num_points: int) -> Floats:
-    return np.arange(num_points) - (num_points - 1) / 2
+    return np.arange(num_points, dtype=np.float64) - (num_points - 1) / 2

@@ -115,18 +115,19 @@ def _between(one: Floats, other: Floats) -> tuple[Floats, Floats]:
     # Two rising runs: the stable sort merges them in linear time.
     order = np.argsort(both, axis=1, kind="stable")
     merged = np.take_along_axis(both, order, axis=1)
-    from_one = np.cumsum(order[:, :-1] < one.shape[1], axis=1, dtype=np.float64)
-    # F - G with F = k / n and G = (place - k) / m, in as few passes as possible.
-    gap = from_one * (1 / one.shape[1] + 1 / other.shape[1])
-    gap -= np.arange(1, both.shape[1]) / other.shape[1]
+    num_one, num_other = one.shape[1], other.shape[1]
+    # F - G = k / n - (place - k) / m, times n m: whole numbers, so nothing is lost.
+    gap = np.cumsum(order[:, :-1] < num_one, axis=1, dtype=np.float64)
+    gap *= num_one + num_other
+    gap -= np.arange(1, both.shape[1]) * num_one
     np.abs(gap, out=gap)
     # Half the width: the difference of two huge values of opposite sign overflows.
     merged /= 2
     width = np.diff(merged, axis=1)
-    half = np.einsum("ij,ij->i", gap, width)
+    half = np.einsum("ij,ij->i", gap / (num_one * num_other), width)
     # Between equal values the step functions have not yet arrived.
     gap *= width > 0
-    return half, gap.max(axis=1, initial=0)
+    return half, gap.max(axis=1, initial=0) / (num_one * num_other)
 
 
 def _in_deviations(half: Floats, reference: Sample, current: Sample) -> tuple[Floats, NDArray[np.bool_]]:

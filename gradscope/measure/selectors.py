@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MARKET: Final = "market"
 """The slice that all other columns make up where nobody named it."""
-_RANGE: Final = re.compile(r"(\d{1,9})?:(\d{1,9})?")
+_RANGE: Final = re.compile(r"(\d{1,18})?:(\d{1,18})?")
+_NUMBER: Final = re.compile(r"\d{1,18}")
 _NUM_BAR_DIMENSIONS: Final = 2
 
 
@@ -127,7 +128,7 @@ def _part(name: str, selector: str, spaces: Mapping[str, _Space]) -> tuple[str, 
     if selector.startswith("flat:"):
         columns = _numbers(name, selector, selector.removeprefix("flat:"), space.num_flat, "the observation")
         return space.key, True, columns
-    if selector.isdecimal() or _RANGE.fullmatch(selector):
+    if _NUMBER.fullmatch(selector) or _RANGE.fullmatch(selector):
         return space.key, False, _numbers(name, selector, selector, space.num_columns, "one bar")
     return space.key, False, _named(name, selector, space)
 
@@ -151,7 +152,7 @@ def _numbers(name: str, selector: str, text: str, width: int, of_what: str) -> r
     match = _RANGE.fullmatch(text)
     if match:
         start, stop = int(match[1] or 0), int(match[2] or width)
-    elif text.isdecimal():
+    elif _NUMBER.fullmatch(text):
         start, stop = int(text), int(text) + 1
     else:
         raise UsageError(f"slice {name!r}: {selector!r} is no range. Try flat:0:{width}.")

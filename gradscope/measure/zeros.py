@@ -55,7 +55,7 @@ def zero_count(
         num_zero=tally.num_zero,
         num_exact_zero=tally.num_exact_zero,
         num_nonfinite=tally.num_nonfinite,
-        norm=_finite(math.hypot(*tally.norms)) if tally.norms else None,
+        norm=_finite(math.hypot(*tally.norms)) if tally.largest else None,
         max_abs=_finite(max(tally.largest)) if tally.largest else None,
         anatomy=_anatomy(gradient, tally, expected),
     )
