@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gradscope.records import LayerGradient, Report, SliceShift, SnapshotGradient, StepShift
 
+NOT_KNOWN: Final = "Not known: there are no gradients."
 MISMATCH: Final = 10.0
 """rms ratio of a slice to the others that deserves a word (SCIENCE: above 10)."""
 
@@ -63,6 +64,8 @@ def what(report: Report, run: str) -> str:
 
 def when(report: Report, run: str) -> str:
     """First crossing of each limit, against the first step with open positions."""
+    if worst_snapshot(report, run) is None:
+        return NOT_KNOWN
     found = layer_crossings(report, run)
     if not found:
         return "No limit was crossed."
@@ -80,8 +83,10 @@ def when(report: Report, run: str) -> str:
 def where(report: Report, run: str) -> str:
     """Kinds of zeros in the worst layer, and its share of them."""
     worst = worst_snapshot(report, run)
-    layers = worst_layers(worst.layers, 1) if worst else []
-    if worst is None or not layers or worst.status in {Status.OK, Status.UNKNOWN}:
+    if worst is None:
+        return NOT_KNOWN
+    layers = worst_layers(worst.layers, 1)
+    if not layers or worst.status in {Status.OK, Status.UNKNOWN}:
         return "Nowhere above a limit."
     layer = layers[0]
     alive = [each for each in worst.layers if each.num_zero == 0]

@@ -43,7 +43,7 @@ def add_verdict(page: Page, found: AssociationReport) -> None:
 
 def add_association(page: Page, found: AssociationReport) -> None:
     """One run's series and layers, and what was not tested."""
-    if found.series:
+    if any(point.activity is not None or point.zero_fraction is not None for point in found.series):
         page.heading("Activity and zeros (all layers pooled)")
         page.table(series_table(found.series, page.look))
     layers = [each for each in found.layers if each.p_value_adjusted is not None]

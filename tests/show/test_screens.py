@@ -73,6 +73,14 @@ def test_without_gradients_the_screen_says_how_to_get_them() -> None:
     assert "unknown" in text
 
 
+def test_without_gradients_no_answer_sounds_like_all_is_well() -> None:
+    bare = snapshot(origin=Origin.NONE, zero_fraction=None, status=Status.UNKNOWN, layers=())
+    text = " ".join(report_page(report(snapshots=(bare,), crossings=()), Look()).split())
+    assert "No limit was crossed" not in text
+    assert "Nowhere" not in text
+    assert text.count("Not known: there are no gradients.") == 2
+
+
 def test_report_reads_as_an_answer_and_claims_no_cause() -> None:
     text = " ".join(report_page(report(), Look(width=120)).split())
     for question in ("What", "When", "Where", "Inputs", "Together", "Not known"):
