@@ -174,7 +174,7 @@ def one_run(opened: Opened, name: str | None) -> Opened:
         return opened
     if name not in names:
         problem = f"no run is called {name!r}" if name else "several runs are here"
-        raise UsageError(f"{opened.found.path}: {problem}. Choose one with --run: {', '.join(names)}.")
+        raise UsageError(f"{opened.found.path}: {problem}. Choose one with --run: {', '.join(map(repr, names))}.")
     return replace(opened, runs=tuple(run for run in opened.runs if run.files.run == name))
 
 
