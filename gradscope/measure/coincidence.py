@@ -6,6 +6,7 @@ activity, so whatever the layers share among themselves is kept (Westfall and Yo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -131,17 +132,23 @@ def _autocorrelation(series: Floats) -> Floats:
 
 
 def _step_beside_trend(series: Floats) -> int | None:
-    num_points = len(series)
-    margin = max(3, num_points // 20)
-    places = np.arange(margin, num_points - margin + 1)
     left = detrended(series)
     unexplained = left @ left
+    places, steps = _steps(len(series))
     if not len(places) or unexplained == 0:
         return None
-    steps = detrended((np.arange(num_points) >= places[:, None]).astype(np.float64))
-    gains = (steps @ left) ** 2 / np.einsum("ij,ij->i", steps, steps)
+    gains = (steps @ left) ** 2
     best = int(gains.argmax())
     return int(places[best]) if gains[best] >= MIN_STEP_SHARE * unexplained else None
+
+
+@lru_cache(maxsize=2)
+def _steps(num_points: int) -> tuple[Integers, Floats]:
+    """Every place of a step but near the ends, and the detrended steps of length 1, [places, points]."""
+    margin = max(3, num_points // 20)
+    places = np.arange(margin, num_points - margin + 1)
+    steps = detrended((np.arange(num_points) >= places[:, None]).astype(np.float64))
+    return places, steps / np.sqrt(np.einsum("ij,ij->i", steps, steps))[:, None]
 
 
 def _running_median(series: Floats) -> Floats:

@@ -65,7 +65,9 @@ def step_shifts(
         feature_names: names of one bar's columns.
         reference: place of the reference in ``windows``.
     """
-    measured = [[] for _ in windows] if not slices else _measured(windows, slices, sequence_length, reference)
+    if not windows:
+        return ()
+    measured = _measured(windows, slices, sequence_length, reference) if slices else [[] for _ in windows]
     return tuple(
         StepShift(
             run=window.run,

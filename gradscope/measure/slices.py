@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -29,7 +30,7 @@ def slice_values(
     """
     values = observations[columns.key if columns else ""]
     if columns is not None and columns.flat:
-        return _taken(values.reshape(len(values), -1), columns.columns)
+        return _taken(_flat(values), columns.columns)
     plain = columns is None or not columns.key
     bars = _newest_bars(values, sequence_length if plain else None)
     return bars if columns is None else _taken(bars, columns.columns)
@@ -94,9 +95,14 @@ def active_rows(values: Array, resting: Array) -> NDArray[np.bool_]:
 def _newest_bars(values: Array, sequence_length: int | None) -> Array:
     if values.ndim == 3:  # noqa: PLR2004 - rows, bars, columns
         return values[:, -1]
-    flat = values.reshape(len(values), -1)
+    flat = _flat(values)
     width = flat.shape[1] // (sequence_length or 1)
     return flat[:, flat.shape[1] - width :]
+
+
+def _flat(values: Array) -> Array:
+    # Not -1: numpy cannot tell the width of a window without rows.
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _taken(values: Array, columns: Sequence[int]) -> Array:
