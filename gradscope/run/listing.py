@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradscope.measure import overlap_notes
 from gradscope.records import ReplayFile, TimelineFile
 
 if TYPE_CHECKING:
@@ -102,5 +103,6 @@ def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple
     }
     if len(selectors) > 1:
         notes.append("runs differ in their slices; the first run's are shown")
+    notes.extend(note for run in opened.runs for note in overlap_notes(run.slices.slices))
     notes.extend(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes)
     return tuple(notes)
