@@ -40,6 +40,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         super().__init__(io.BytesIO(), encoding="latin1")
         self.data = data
         self.position = 0
+        self._size = len(data)
         self.unknown: dict[tuple[str, str], Global] = {}
         self._globals: dict[tuple[str, str], Global] = {}
         self._table = {**PLAIN_TABLE, ("_codecs", "encode"): self._encoded, **table}
@@ -67,10 +68,9 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
 
     def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
-        end = self._end(size)
-        block = self.data[self.position : end]
-        self.position = end
-        return block
+        start = self.position
+        self.position = self._end(size)
+        return self.data[start : self.position]
 
     def readline(self) -> bytes:
         """Bytes up to and with the next line end."""
@@ -91,10 +91,10 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         return self._globals[key]
 
     def _end(self, size: int) -> int:
-        left = len(self.data) - self.position
-        if size > left:
-            raise Malformed(f"claims {size} bytes where {left} are left")
-        return self.position + size
+        end = self.position + size
+        if end > self._size:
+            raise Malformed(f"claims {size} bytes where {self._size - self.position} are left")
+        return end
 
     def _view(self, size: int) -> memoryview:
         end = self._end(size)
@@ -103,9 +103,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         return view
 
     def _called(self, function: object, arguments: object) -> object:
-        if not isinstance(arguments, tuple):
-            raise Malformed("calls something without arguments")
-        if not isinstance(function, (Global, Stub)):
+        if not isinstance(arguments, tuple) or not isinstance(function, (Global, Stub)):
             raise Malformed(f"calls a {type(function).__name__}")
         answer = None
         if isinstance(function, Global):
@@ -217,7 +215,8 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
 
     def load_frozenset(self) -> None:
         """A set of the items since the last mark."""
-        self.append(frozenset(checked_key(item) for item in self.pop_mark()))
+        items = frozenset(checked_key(item) for item in self.pop_mark())
+        self.append(items)
 
     def load_readonly_buffer(self) -> None:
         """Everything is read-only here."""
@@ -240,8 +239,8 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         entries = target.entries if isinstance(target, Stub) else target
         if not isinstance(entries, dict) or len(items) % 2:
             raise Malformed(f"sets entries of a {type(target).__name__}")
-        for index in range(0, len(items), 2):
-            entries[checked_key(items[index])] = items[index + 1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            entries[checked_key(key)] = value
 
 
 Machine.dispatch |= {

@@ -103,6 +103,11 @@ def _deque(arguments: Sequence[object]) -> object:
     return deque()
 
 
+def _no_bytes(arguments: Sequence[object]) -> object:
+    """How protocols below 3 write empty bytes."""
+    return b"" if not arguments else Stub(Global("builtins", "bytes"), arguments)
+
+
 def _new_object(arguments: Sequence[object]) -> object:
     return Stub(arguments[0] if arguments else None, ())
 
@@ -111,6 +116,8 @@ PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]
     ("collections", "OrderedDict"): _ordered_dict,
     ("collections", "defaultdict"): _default_dict,
     ("collections", "deque"): _deque,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     ("copyreg", "_reconstructor"): _new_object,
     ("copy_reg", "_reconstructor"): _new_object,
 }

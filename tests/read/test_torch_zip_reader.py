@@ -1,0 +1,418 @@
+"""torch zip checkpoints, compared with what torch loads."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gradscope.errors import UnreadableFile
+from gradscope.read import open_file
+from gradscope.records import Origin, Snapshot
+
+DTYPES = [
+    *(torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.complex128),
+    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def trained(optimizer: str = "Adam", **options: Any) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+    model = network()
+    chosen = getattr(torch.optim, optimizer)(model.parameters(), **options)
+    model(torch.randn(8, 3)).pow(2).sum().backward()
+    chosen.step()
+    return model, chosen
+
+
+def saved(path: Path, value: object, **options: Any) -> Path:
+    torch.save(value, path, **options)
+    return path
+
+
+def opened(path: Path) -> Snapshot:
+    record = open_file(path)
+    assert isinstance(record, Snapshot)
+    return record
+
+
+def checkpoint(path: Path, **more: Any) -> Path:
+    model, optimizer = trained()
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "grads": grads, "step": 6000}
+    return saved(path, content | more)
+
+
+def test_a_state_dict(tmp_path: Path) -> None:
+    model = network()
+    snapshot = opened(saved(tmp_path / "model_2000.pt", model.state_dict()))
+    assert (snapshot.format, snapshot.step, snapshot.step_from) == ("torch", 2000, "name")
+    assert list(snapshot.layers) == [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        layer = snapshot.layers[name]
+        np.testing.assert_array_equal(layer.weight, parameter.detach().numpy())
+        assert layer.origin is Origin.NONE
+        assert layer.reasons["gradient"].startswith("the checkpoint holds no gradients")
+    assert snapshot.notes == ()
+
+
+@pytest.mark.parametrize("model_key", ["model", "state_dict", "model_state_dict"])
+@pytest.mark.parametrize("optimizer_key", ["optimizer", "optimizer_state_dict"])
+@pytest.mark.parametrize("grads_key", ["grads", "gradients"])
+@pytest.mark.parametrize("step_key", ["step", "global_step", "num_timesteps"])
+def test_usual_keys(
+    tmp_path: Path, model_key: str, optimizer_key: str, grads_key: str, step_key: str
+) -> None:
+    model, optimizer = trained()
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    content = {
+        step_key: 6000,
+        grads_key: grads,
+        optimizer_key: optimizer.state_dict(),
+        model_key: model.state_dict(),
+    }
+    snapshot = opened(saved(tmp_path / "c.pt", content))
+    assert (snapshot.step, snapshot.step_from) == (6000, step_key)
+    assert list(snapshot.layers) == [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        layer = snapshot.layers[name]
+        assert layer.origin is Origin.STORED
+        assert parameter.grad is not None
+        np.testing.assert_array_equal(layer.gradient, parameter.grad.numpy())
+        np.testing.assert_array_equal(layer.weight, parameter.detach().numpy())
+        for key, value in optimizer.state[parameter].items():
+            np.testing.assert_array_equal(layer.moments[key], value.numpy())
+        assert layer.reasons == {}
+
+
+def test_parameters_without_a_gradient_say_so(tmp_path: Path) -> None:
+    model, _ = trained()
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    grads["0.bias"] = None
+    del grads["3.bias"]
+    grads["3.weight"] = torch.zeros(5)
+    grads["1.weight"] = "text"
+    snapshot = opened(saved(tmp_path / "c.pt", {"model": model.state_dict(), "grads": grads}))
+    missing = {name: layer.reasons.get("gradient") for name, layer in snapshot.layers.items()}
+    assert missing["0.weight"] is None
+    assert missing["0.bias"] == missing["3.bias"] == "no gradient reached this parameter"
+    assert "shape (5,) is not the parameter's" in str(missing["3.weight"])
+    assert "no plain tensor" in str(missing["1.weight"])
+    assert [layer.origin is Origin.STORED for layer in snapshot.layers.values()].count(True) == 2
+
+
+def test_gradients_without_weights(tmp_path: Path) -> None:
+    snapshot = opened(saved(tmp_path / "c.pt", {"grads": {"a": torch.ones(3), "b": None}, "step": 1}))
+    assert list(snapshot.layers) == ["a"]
+    np.testing.assert_array_equal(snapshot.layers["a"].gradient, np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.linspace(-3, 3, 12).reshape(3, 4).to(dtype)
+    layer = opened(saved(tmp_path / "m.pt", {"w": values})).layers["w"]
+    assert layer.dtype == str(dtype).removeprefix("torch.")
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    assert layer.weight is not None
+    np.testing.assert_array_equal(
+        layer.weight.astype("c16" if dtype.is_complex else "f8"), values.to(wide).numpy()
+    )
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t.t(),
+        lambda t: t[1:, ::2],
+        lambda t: t[2],
+        lambda t: t[1, 1],
+        lambda t: t[:0],
+        lambda t: t.unsqueeze(0).expand(1, 4, 6),
+        lambda t: t.as_strided((2, 2), (7, 1), 3),
+        lambda t: torch.complex(t, t).conj(),
+        lambda t: torch.complex(t, t).conj().imag,
+        lambda t: nn.Parameter(t.t()),
+    ],
+)
+def test_every_view(tmp_path: Path, view: Any) -> None:
+    values = view(torch.arange(24, dtype=torch.float32).reshape(4, 6))
+    layer = opened(saved(tmp_path / "m.pt", {"w": values, "other": torch.ones(1)})).layers["w"]
+    np.testing.assert_array_equal(layer.weight, values.detach().resolve_conj().resolve_neg().numpy())
+    assert layer.shape == tuple(values.shape)
+
+
+@pytest.mark.parametrize("count", [2**60, 2**20])
+def test_a_view_of_more_elements_than_bytes_is_no_layer(tmp_path: Path, count: int) -> None:
+    wide = torch.zeros(1).expand(count)
+    assert list(opened(saved(tmp_path / "m.pt", {"w": torch.ones(2), "wide": wide})).layers) == ["w"]
+    snapshot = opened(saved(tmp_path / "g.pt", {"model": {"w": torch.ones(2)}, "grads": {"w": wide}}))
+    assert snapshot.layers["w"].gradient is None
+    assert "gradient" in snapshot.layers["w"].reasons
+
+
+def test_big_endian_files(tmp_path: Path) -> None:
+    saved(tmp_path / "m.pt", {"w": torch.arange(4.0)})
+    swapped = np.arange(4, dtype=">f4").tobytes()
+    path = altered(tmp_path / "m.pt", tmp_path / "big.pt", {"byteorder": b"big", "data/0": swapped})
+    np.testing.assert_array_equal(opened(path).layers["w"].weight, np.arange(4.0))
+
+
+def test_statistics_and_integers_are_no_layers(tmp_path: Path) -> None:
+    state = network().state_dict() | {"table": torch.arange(5), "mask": torch.ones(2, dtype=torch.bool)}
+    names = set(opened(saved(tmp_path / "m.pt", state)).layers)
+    assert names == {name for name, _ in network().named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"), [("SGD", {"lr": 0.1}), ("Adam", {}), ("SGD", {"lr": 0.1, "momentum": 0.9})]
+)
+def test_what_an_optimizer_keeps(tmp_path: Path, optimizer: str, options: dict[str, Any]) -> None:
+    model, chosen = trained(optimizer, **options)
+    path = saved(tmp_path / "c.pt", {"model": model.state_dict(), "optimizer": chosen.state_dict()})
+    for name, parameter in model.named_parameters():
+        layer = opened(path).layers[name]
+        expected = {key: value for key, value in chosen.state[parameter].items() if value is not None}
+        assert set(layer.moments) == set(expected)
+        assert ("moments" in layer.reasons) == (not expected)
+
+
+def test_named_groups_are_believed(tmp_path: Path) -> None:
+    model = network()
+    named = dict(model.named_parameters())
+    groups = [
+        {"params": [(name, p) for name, p in named.items() if p.ndim == 2], "weight_decay": 0.1},
+        {"params": [(name, p) for name, p in named.items() if p.ndim == 1]},
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    model(torch.randn(8, 3)).sum().backward()
+    optimizer.step()
+    path = saved(tmp_path / "c.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    for name, parameter in named.items():
+        found = opened(path).layers[name].moments["exp_avg"]
+        np.testing.assert_array_equal(found, optimizer.state[parameter]["exp_avg"].numpy())
+
+
+def test_unnamed_groups_and_frozen_parameters_are_not_guessed(tmp_path: Path) -> None:
+    model = network()
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    for groups in ([{"params": matrices}, {"params": vectors}], [{"params": matrices}]):
+        optimizer = torch.optim.Adam(groups)
+        model(torch.randn(8, 3)).sum().backward()
+        optimizer.step()
+        path = saved(tmp_path / "c.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        for layer in opened(path).layers.values():
+            assert not layer.moments
+            assert "numbering fits no order" in layer.reasons["moments"]
+
+
+def test_a_module_saved_whole(tmp_path: Path) -> None:
+    model = network()
+    snapshot = opened(saved(tmp_path / "m.pt", model))
+    assert list(snapshot.layers) == [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        np.testing.assert_array_equal(snapshot.layers[name].weight, parameter.detach().numpy())
+    assert "names code that was not loaded" in snapshot.notes[0]
+
+
+def test_what_torch_itself_refuses_beside_tensors(tmp_path: Path) -> None:
+    extra = {"args": argparse.Namespace(lr=1), "where": Path("x"), "seen": np.int64(3), "rows": np.ones(3)}
+    path = checkpoint(tmp_path / "c.pt", **extra)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        torch.load(path, weights_only=True)
+    snapshot = opened(path)
+    assert len(snapshot.layers) == 6
+    assert "argparse.Namespace" in snapshot.notes[0]
+
+
+def test_a_tuple_of_state_dicts(tmp_path: Path) -> None:
+    snapshot = opened(saved(tmp_path / "cleanrl.pt", (network().state_dict(), network().state_dict())))
+    assert len(snapshot.layers) == 12
+    assert "1.0.weight" in snapshot.layers
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(torch.tensor(7), 7), (np.int64(7), 7), (7.0, 7), (np.float32(7), 7)]
+)
+def test_steps_that_are_numbers_of_other_kinds(tmp_path: Path, step: Any, expected: int) -> None:
+    assert opened(checkpoint(tmp_path / "c.pt", step=step)).step == expected
+
+
+@pytest.mark.parametrize(
+    "step", [-1, 10**30, "seven", None, [7], 1.5, {}, torch.ones(3), float("nan")], ids=str
+)
+def test_steps_that_are_none(tmp_path: Path, step: Any) -> None:
+    snapshot = opened(checkpoint(tmp_path / "c.pt", step=step))
+    assert snapshot.step is None
+    assert "step" in snapshot.reasons
+    assert "step is no step" in snapshot.notes[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        3,
+        None,
+        "text",
+        {"step": 4},
+        {"optimizer": {}},
+        {1: torch.ones(2)},
+        {"n": torch.arange(3)},
+        {"model": 3, "grads": 4},
+    ],
+    ids=str,
+)
+def test_what_holds_no_weights(tmp_path: Path, value: object) -> None:
+    with pytest.raises(UnreadableFile, match="holds no weights"):
+        open_file(saved(tmp_path / "m.pt", value))
+
+
+def test_twenty_thousand_tensors(tmp_path: Path) -> None:
+    parts = torch.arange(20_000.0).split(1)
+    path = saved(tmp_path / "many.pt", {f"layer{index}.weight": part for index, part in enumerate(parts)})
+    snapshot = opened(path)
+    assert len(snapshot.layers) == 20_000
+    np.testing.assert_array_equal(snapshot.layers["layer19999.weight"].weight, [19999.0])
+
+
+def test_hostile_names_stay_texts(tmp_path: Path) -> None:
+    names = ["a\nb", "\x1b[31m", "\u202e", "../../etc", "x" * 10_000, ""]
+    assert list(opened(saved(tmp_path / "m.pt", {name: torch.ones(1) for name in names})).layers) == names
+
+
+def test_nothing_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+
+    class Runs:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(marker),)
+
+    snapshot = opened(saved(tmp_path / "m.pt", {"model": network().state_dict(), "x": Runs()}))
+    assert len(list(snapshot.layers.values())) == 6
+    assert not marker.exists()
+    assert "mkdir" in snapshot.notes[0]
+    torch.load(tmp_path / "m.pt", weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_torchscript_is_told_apart(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "script.pt")
+    with pytest.raises(UnreadableFile, match="TorchScript"):
+        open_file(tmp_path / "script.pt")
+
+
+def test_the_format_from_before_1_6_is_told_apart(tmp_path: Path) -> None:
+    path = saved(tmp_path / "old.pt", network().state_dict(), _use_new_zipfile_serialization=False)
+    with pytest.raises(UnreadableFile, match=r"before 1\.6"):
+        open_file(path)
+
+
+def altered(
+    source: Path, target: Path, changes: dict[str, bytes | None], method: int = zipfile.ZIP_STORED
+) -> Path:
+    """Copy an archive with some members replaced or left out, data.pkl first."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
+        for name in old.namelist():
+            root, _, rest = name.partition("/")
+            content = changes.get(rest, old.read(name))
+            if content is not None:
+                new.writestr(f"{root}/{rest}", content)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"data/0": None}, "lacks storage '0'"),
+        ({"data/0": b""}, "claims 12 elements"),
+        ({"data/0": bytes(47)}, "claims 12 elements"),
+        ({"data.pkl": b""}, "in the middle of a pickle"),
+        ({"data.pkl": b"\x80\x02."}, "no well-formed pickle"),
+        ({"data.pkl": b"\x80\x02N.N."}, "after the pickle's end"),
+        ({"data.pkl": b"\x80\x02K\x01Q."}, "objects outside of it"),
+    ],
+)
+def test_damaged_archives(tmp_path: Path, changes: dict[str, bytes | None], problem: str) -> None:
+    saved(tmp_path / "m.pt", {"w": torch.ones(12)})
+    with pytest.raises(UnreadableFile, match=problem):
+        open_file(altered(tmp_path / "m.pt", tmp_path / "bad.pt", changes))
+
+
+def test_deflated_storages_are_not_inflated(tmp_path: Path) -> None:
+    saved(tmp_path / "m.pt", {"w": torch.zeros(1 << 20)})
+    path = altered(tmp_path / "m.pt", tmp_path / "bomb.pt", {}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UnreadableFile, match=r"0 of its members are a data\.pkl"):
+        open_file(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "(storage, 13, (1,), (1,), False, None)",
+        "(storage, 0, (13,), (1,), False, None)",
+        "(storage, 1, (12,), (1,), False, None)",
+        "(storage, 0, (2,), (12,), False, None)",
+        "(storage, -1, (1,), (1,), False, None)",
+        "(storage, 0, (-1,), (1,), False, None)",
+        "(storage, 0, (2,), (-1,), False, None)",
+        "(storage, 0, (2**40, 2**40), (1, 1), False, None)",
+        "(storage, 0, (2, 2), (1,), False, None)",
+        "(storage, 0, 5, 5, False, None)",
+        "(storage, True, (1,), (1,), False, None)",
+        "(None, 0, (1,), (1,), False, None)",
+        "(storage, 0)",
+    ],
+)
+def test_tensors_that_leave_their_storage(tmp_path: Path, arguments: str) -> None:
+    class Storage:
+        pass
+
+    class Tensor:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return torch._utils._rebuild_tensor_v2, eval(arguments, {"storage": Storage()})  # noqa: S307
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            return ("storage", torch.FloatStorage, "0", "cpu", 12) if isinstance(obj, Storage) else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"w": Tensor()})
+    saved(tmp_path / "m.pt", {"w": torch.ones(12)})
+    with pytest.raises(UnreadableFile):
+        open_file(altered(tmp_path / "m.pt", tmp_path / "bad.pt", {"data.pkl": buffer.getvalue()}))
+
+
+def test_names_that_climb_are_never_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    saved(folder / "m.pt", {"w": torch.ones(2)})
+    with zipfile.ZipFile(folder / "m.pt", "a") as archive:
+        archive.writestr("../../escaped", b"x")
+    assert len(opened(folder / "m.pt").layers) == 1
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "m.pt"]
+
+
+def test_two_archives_in_one_are_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "m.pt", {"w": torch.ones(2)})
+    shutil.copy(tmp_path / "m.pt", tmp_path / "two.pt")
+    with zipfile.ZipFile(tmp_path / "two.pt", "a") as archive:
+        archive.writestr("other/data.pkl", b"\x80\x02N.")
+    with pytest.raises(UnreadableFile, match=r"2 of its members are a data\.pkl"):
+        open_file(tmp_path / "two.pt")
