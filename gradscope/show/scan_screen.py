@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -171,9 +172,8 @@ def add_files(page: Page, report: Report) -> None:
         if len(report.unreadable) > MOST_FILES:
             page.line(f"and {len(report.unreadable) - MOST_FILES} more; --json lists them all", "dim")
     notes = [*dict.fromkeys(report.notes)]
-    if report.skipped:
-        files = "file" if len(report.skipped) == 1 else "files"
-        notes.append(f"{len(report.skipped)} {files} of no known format skipped")
+    reasons = Counter(left.reason for left in report.skipped)
+    notes.extend(f"{number} skipped: {reason}" for reason, number in reasons.items())
     if notes:
         page.line()
     for note in notes[:MOST_FILES]:
