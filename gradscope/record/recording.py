@@ -71,6 +71,8 @@ class Recording:
         ]
         self._update = max(watch.num_steps for watch in self._watches)
         self._next_row = {watch.name: self._row_after(self._update) for watch in self._watches}
+        self._pace = {watch.name: (self._update, 1) for watch in self._watches}
+        """The update of each optimizer's last step, and how many updates after the one before that."""
         self._timeline.append(self._header())
         self._arm_where_needed()
 
@@ -106,7 +108,9 @@ class Recording:
             self.close()
             return
         self._update = max(self._update, watch.num_steps + 1)
-        wants_row = self._update >= self._next_row[watch.name]
+        self._pace[watch.name] = (self._update, self._update - self._pace[watch.name][0])
+        # An optimizer off its pace steps unarmed: its row then comes with its next step.
+        wants_row = self._update >= self._next_row[watch.name] and watch.is_armed
         waiting = [saved for saved in self._saved if watch.name not in saved.captured]
         wants_baseline = watch.name in self._without_baseline
         if wants_row or waiting or wants_baseline:
@@ -125,7 +129,8 @@ class Recording:
         return (update // self._plan.timeline_every + 1) * self._plan.timeline_every
 
     def _is_needed(self, watch: OptimizerWatch) -> bool:
-        if self._update + 1 >= self._next_row[watch.name]:
+        last, gap = self._pace[watch.name]
+        if max(last + gap, self._update) >= self._next_row[watch.name]:
             return True
         return any(watch.name not in saved.captured for saved in self._saved)
 

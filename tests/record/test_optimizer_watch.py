@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from gradscope.measure import zero_count
-from gradscope.record.gradients import GradientCounts, OptimizerWatch, WatchedLayer, layer_counts
+from gradscope.record.gradients import (
+    GradientCounts,
+    OptimizerWatch,
+    WatchedLayer,
+    layer_counts,
+    num_nonfinite,
+    tensor_norm,
+)
 
 
 def watched(
@@ -105,7 +112,8 @@ def test_counts_equal_the_measures(dtype: torch.dtype, tolerance: float) -> None
     numpy_dtype: Any = {torch.bfloat16: ml_dtypes.bfloat16}.get(dtype)
     array = gradient.float().numpy().astype(numpy_dtype) if numpy_dtype else gradient.numpy()
     count = zero_count(array, name="bias", tolerance=tolerance)
-    zeros, exact, expected, nonfinite = layer_counts(gradient, tolerance, None).tolist()
+    zeros, exact, expected = layer_counts(gradient, tolerance, None).tolist()
+    nonfinite = num_nonfinite(gradient, float(tensor_norm(gradient)))
     assert (zeros, exact, nonfinite) == (count.num_zero, count.num_exact_zero, count.num_nonfinite)
     assert expected == 0
 
