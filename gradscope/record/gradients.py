@@ -134,6 +134,11 @@ class OptimizerWatch:
         self._backward_hooks = []
         self._norms_before = {}
 
+    def silence(self) -> None:
+        """Do nothing more; unlike remove(), allowed while the optimizer steps."""
+        self.disarm()
+        self._on_step = _nothing
+
     def remove(self) -> None:
         """Leave no hook behind."""
         self.disarm()
@@ -201,6 +206,10 @@ def num_nonfinite(gradient: torch.Tensor, norm: float) -> int:
 def finite(number: float) -> float | None:
     """The number, if it is one."""
     return number if math.isfinite(number) else None
+
+
+def _nothing(_: OptimizerWatch) -> None:
+    """What a silenced watch does."""
 
 
 def dense(gradient: torch.Tensor) -> torch.Tensor:

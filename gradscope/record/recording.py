@@ -102,10 +102,18 @@ class Recording:
             watch.remove()
         self._timeline.close()
 
+    def _fall_silent(self) -> None:
+        """Close for good, from inside a step: torch walks the step hooks just now, they must stay."""
+        self._saved = []
+        self._batch.look_away()
+        for watch in self._watches:
+            watch.silence()
+        self._timeline.close()
+
     def _on_step(self, watch: OptimizerWatch) -> None:
         step = self._step()
         if step is None:
-            self.close()
+            self._fall_silent()
             return
         self._update = max(self._update, watch.num_steps + 1)
         self._pace[watch.name] = (self._update, self._update - self._pace[watch.name][0])

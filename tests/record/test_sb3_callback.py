@@ -129,7 +129,7 @@ def test_models_can_be_saved_copied_and_loaded_at_any_moment(name: str, tmp_path
     loaded.learn(10)
 
 
-def test_a_second_learn_without_the_callback_is_left_alone_after_a_crash(tmp_path: Path) -> None:
+def test_after_a_crash_learning_on_without_the_callback_or_with_another_is_left_alone(tmp_path: Path) -> None:
     class Crash(BaseCallback):
         def _on_step(self) -> bool:
             if self.num_timesteps == 40:
@@ -140,11 +140,17 @@ def test_a_second_learn_without_the_callback_is_left_alone_after_a_crash(tmp_pat
     recorder = GradscopeCallback(30, str(tmp_path), timeline_every=1)
     with pytest.raises(RuntimeError):
         model.learn(100, callback=CallbackList([recorder, Crash()]))
-    assert hooks_left(model) > 0
+    busy = hooks_left(model)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     model.learn(60, reset_num_timesteps=False)
-    assert hooks_left(model) == 0
+    num_optimizers = 3
+    assert hooks_left(model) == num_optimizers < busy, "one silent step hook each"
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    again = tmp_path / "again"
+    model.learn(60, callback=GradscopeCallback(30, str(again), timeline_every=1), reset_num_timesteps=False)
+    assert len(timeline(again / "rl_model_gradscope_timeline.jsonl")[1]) == 60 * num_optimizers
+    model.learn(60, callback=recorder, reset_num_timesteps=False)
+    assert hooks_left(model) == 0
 
 
 def test_learning_on_keeps_the_baseline_and_a_loaded_model_has_none(tmp_path: Path) -> None:
@@ -330,3 +336,17 @@ def test_no_random_number_is_drawn(tmp_path: Path) -> None:
     for one, other in itertools.pairwise(states):
         assert torch.equal(one[0], other[0])
         assert np.array_equal(one[1], other[1])
+
+
+def test_a_new_callback_right_after_a_crash_meets_the_old_one_in_its_first_step(tmp_path: Path) -> None:
+    class Crash(BaseCallback):
+        def _on_step(self) -> bool:
+            raise RuntimeError
+
+    model = fresh("SAC")
+    old = GradscopeCallback(30, str(tmp_path / "old"), timeline_every=1)
+    with pytest.raises(RuntimeError):
+        model.learn(100, callback=CallbackList([old, Crash()]))
+    model.learn(60, callback=GradscopeCallback(30, str(tmp_path / "new"), timeline_every=1))
+    assert len(timeline(tmp_path / "new" / "rl_model_gradscope_timeline.jsonl")[1]) == 40 * 3
+    assert timeline(tmp_path / "old" / "rl_model_gradscope_timeline.jsonl")[1] == []
