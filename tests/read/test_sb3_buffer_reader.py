@@ -10,7 +10,9 @@ import gymnasium
 import numpy as np
 import pytest
 from conftest import SB3_STEPS
+from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -257,3 +259,18 @@ class _DictWorld(gymnasium.Env):  # type: ignore[type-arg]
 
     def step(self, _: Any) -> Any:
         return MIXED.sample(), 1.0, False, False, {}
+
+
+def test_a_hindsight_buffer(tmp_path: Path) -> None:
+    env = BitFlippingEnv(n_bits=4, continuous=False)
+    options: dict[str, Any] = {"learning_starts": 50, "buffer_size": 30, "policy_kwargs": {"net_arch": [4]}}
+    model = DQN("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, device="cpu", **options)
+    model.learn(40)
+    model.save_replay_buffer(tmp_path / "her.pkl")
+    replay = opened(tmp_path / "her.pkl")
+    buffer: Any = model.replay_buffer
+    assert set(replay.observations) == {"achieved_goal", "desired_goal", "observation"}
+    assert replay.num_rows == 30
+    for key, array in replay.observations.items():
+        np.testing.assert_array_equal(array, np.roll(buffer.observations[key], -buffer.pos, axis=0))
+    assert replay.notes == ()

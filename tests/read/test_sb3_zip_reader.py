@@ -277,3 +277,26 @@ def _Still(observations: Any, actions: Any) -> Any:  # noqa: N802  makes an envi
             return observations.sample(), 1.0, False, False, {}
 
     return Still()
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("algorithm", ["SAC", "TD3"])
+def test_moments_with_an_extractor_shared_by_actor_and_critic(
+    tmp_path: Path, algorithm: str, is_shared: bool
+) -> None:
+    space = gymnasium.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    env = _Still(space, gymnasium.spaces.Box(-1, 1, (1,), np.float32))
+    extractor = {"share_features_extractor": is_shared, "features_extractor_kwargs": {"features_dim": 4}}
+    kwargs: dict[str, Any] = {"learning_starts": 2, "buffer_size": 10, "batch_size": 2, "device": "cpu"}
+    model = getattr(stable_baselines3, algorithm)(
+        "CnnPolicy", env, policy_kwargs={"net_arch": [4]} | extractor, **kwargs
+    )
+    model.learn(6)
+    model.save(tmp_path / "m.zip")
+    layers = opened(tmp_path / "m.zip").layers
+    names = {id(p): name for name, p in model.policy.named_parameters() if "_target." not in name}
+    assert set(layers) - {"log_ent_coef"} == set(names.values())
+    for optimizer in (model.actor.optimizer, model.critic.optimizer):
+        for parameter, state in optimizer.state.items():
+            found = layers[names[id(parameter)]].moments["exp_avg"]
+            np.testing.assert_array_equal(found, state["exp_avg"].numpy())
