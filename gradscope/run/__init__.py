@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.errors import NothingReadable, UsageError
+from gradscope.errors import NothingReadable, UnreadableFile, UsageError
 from gradscope.judge import crossings
 from gradscope.records import Report, ShiftReport
 from gradscope.run.find import find, only_of_file
 from gradscope.run.gradient import snapshot_gradient
-from gradscope.run.inputs import POSITION, activity, run_slices
+from gradscope.run.inputs import POSITION, RunSlices, activity, run_slices
 from gradscope.run.join import moments
 from gradscope.run.listing import (
     Opened,
@@ -34,8 +34,11 @@ from gradscope.run.together import association_report
 from gradscope.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradscope.records import SnapshotGradient, StepShift
-    from gradscope.run.find import Progress
+    from gradscope.run.find import Found, Progress, RunFiles
+    from gradscope.run.join import Moment
 
 
 def open_run(
@@ -55,7 +58,8 @@ def open_run(
     for files in found.runs:
         joined = tuple(moments(files))
         if joined or files.replays or files.timelines:
-            runs.append(OpenedRun(files=files, moments=joined, slices=run_slices(files, joined, settings)))
+            slices = _slices_or_why_not(found, files, joined, settings)
+            runs.append(OpenedRun(files=files, moments=joined, slices=slices))
     return Opened(found=found, runs=tuple(runs), settings=settings)
 
 
@@ -81,9 +85,8 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
         for moment in run.moments:
             if progress:
                 progress("measuring", len(snapshots), total)
-            names = file_names(opened.found, moment)
-            active = activity(moment, run.slices, POSITION)
-            snapshots.append(snapshot_gradient(moment, opened.settings, active, names))
+            measured = _measured(opened, run, moment)
+            snapshots.extend([measured] if measured else [])
     if progress:
         progress("measuring", total, total)
     found = opened.found
@@ -101,6 +104,26 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
         unreadable=tuple(found.unreadable),
         notes=report_notes(opened, snapshots),
     )
+
+
+def _slices_or_why_not(
+    found: Found, files: RunFiles, joined: Sequence[Moment], settings: Settings
+) -> RunSlices:
+    try:
+        return run_slices(files, joined, settings)
+    except UnreadableFile as error:
+        found.add_unreadable(error)
+        return RunSlices(reason=f"the inputs cannot be read: {error.reason}")
+
+
+def _measured(opened: Opened, run: OpenedRun, moment: Moment) -> SnapshotGradient | None:
+    """A measured snapshot; None where its file broke or changed since it was opened."""
+    try:
+        active = activity(moment, run.slices, POSITION)
+        return snapshot_gradient(moment, opened.settings, active, file_names(opened.found, moment))
+    except UnreadableFile as error:
+        opened.found.add_unreadable(error)
+        return None
 
 
 def with_shift(report: Report, opened: Opened, reference: str | None = None) -> Report:
@@ -132,13 +155,15 @@ def with_associations(report: Report, opened: Opened, name: str = POSITION) -> R
     for run in opened.runs:
         if run.slices.named(name) is None and name != POSITION:
             raise UsageError(no_slice(name, run.slices))
-        snapshots = [each for each in report.snapshots if each.run == run.files.run]
+        sources = {each.source: each for each in report.snapshots if each.run == run.files.run}
+        kept = [each for each in run.moments if opened.found.relative(each.main.source) in sources]
+        snapshots = [sources[opened.found.relative(each.main.source)] for each in kept]
         timeline = run.files.timelines[0] if run.files.timelines else None
         results.append(
             association_report(
                 run.files.run,
                 name,
-                moments=run.moments,
+                moments=kept,
                 snapshots=snapshots,
                 timeline=timeline,
                 known=run.slices,
@@ -174,7 +199,9 @@ def one_run(opened: Opened, name: str | None) -> Opened:
         return opened
     if name not in names:
         problem = f"no run is called {name!r}" if name else "several runs are here"
-        raise UsageError(f"{opened.found.path}: {problem}. Choose one with --run: {', '.join(map(repr, names))}.")
+        raise UsageError(
+            f"{opened.found.path}: {problem}. Choose one with --run: {', '.join(map(repr, names))}."
+        )
     return replace(opened, runs=tuple(run for run in opened.runs if run.files.run == name))
 
 

@@ -67,6 +67,12 @@ class Found:
         """Name of a file as reports show it: relative to PATH."""
         return path.relative_to(self.base).as_posix()
 
+    def add_unreadable(self, error: UnreadableFile) -> None:
+        """List a file that broke, or changed, when more of it was read."""
+        left = LeftOut(source=self.relative(error.path), reason=error.reason)
+        if left not in self.unreadable:
+            self.unreadable.append(left)
+
 
 def find(paths: Sequence[Path], progress: Progress | None = None) -> Found:
     """Open every file under the paths; a bad file becomes a row, never an exception.
@@ -145,7 +151,7 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
             return None
         return open_file(path)
     except UnreadableFile as error:
-        found.unreadable.append(LeftOut(source=found.relative(path), reason=error.reason))
+        found.add_unreadable(error)
     return None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.records import Origin, Status
 from gradscope.show.rows import (
     count,
+    heavy_layers,
     kinds,
     layer_crossings,
     number,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from gradscope.records import LayerGradient, Report, SliceShift, SnapshotGradient, StepShift
 
+MOST_NAMED: Final = 2
 NOT_KNOWN: Final = "Not known: there are no gradients."
 MISMATCH: Final = 10.0
 """rms ratio of a slice to the others that deserves a word (SCIENCE: above 10)."""
@@ -51,14 +53,12 @@ def what(report: Report, run: str) -> str:
         most = f"most zeros: {percent(worst.zero_fraction)} at step {count(worst.step)}"
         return f"No layer that matters reached a limit; {most}.{aside}"
     bad = [layer for layer in worst.layers if layer.status.rank >= Status.CRITICAL.rank]
-    names = ", ".join(safe(layer.name) for layer in worst_layers(bad, 2))
     number_bad = (
-        f"{len(bad)} of {len(worst.layers)} layers are critical or worse" if bad else "a layer is on warn"
+        f"{len(bad)} of {len(worst.layers)} layers are critical or worse" if bad else "one is on warn"
     )
-    led = f", led by {names}" if names else ""
     return (
         f"{worst.status.value.upper()} at step {count(worst.step)}: "
-        f"{percent(worst.zero_fraction)} of all gradients are zero; {number_bad}{led}."
+        f"{percent(worst.zero_fraction)} of all gradients are zero; {number_bad}."
     )
 
 
@@ -81,18 +81,40 @@ def when(report: Report, run: str) -> str:
 
 
 def where(report: Report, run: str) -> str:
-    """Kinds of zeros in the worst layer, and its share of them."""
+    """Kinds of zeros in the layer that crossed first, and the layers that are as bad by now."""
     worst = worst_snapshot(report, run)
     if worst is None:
         return NOT_KNOWN
-    layers = worst_layers(worst.layers, 1)
-    if not layers or worst.status in {Status.OK, Status.UNKNOWN}:
+    layer = _first_bad_layer(report, worst)
+    if layer is None:
         return "Nowhere above a limit."
-    layer = layers[0]
-    alive = [each for each in worst.layers if each.num_zero == 0]
+    others = [each for each in worst_layers(worst.layers, len(worst.layers)) if each.status is layer.status]
+    names = [safe(each.name) for each in others if each is not layer][:MOST_NAMED]
+    also = f" As bad by now: {', '.join(names)}." if names else ""
     last = worst.layers[-1]
-    still = f" {safe(last.name)} still learns." if last in alive else ""
-    return f"{safe(layer.name)}: {percent(layer.zero_fraction)} zeros ({kinds(layer.anatomy)}).{still}"
+    still = f" {safe(last.name)} still learns." if last.num_zero == 0 and last.norm else ""
+    return (
+        f"{safe(layer.name)}, the first to cross: {percent(layer.zero_fraction)} zeros at step "
+        f"{count(worst.step)} ({kinds(layer.anatomy)}).{also}{still}"
+    )
+
+
+def _first_bad_layer(report: Report, worst: SnapshotGradient) -> LayerGradient | None:
+    """Of the layers that are bad in this snapshot, the one that reached its limit first."""
+    bad = {each.name: each for each in worst.layers if each.status.rank >= Status.WARN.rank}
+    if worst.status.rank < Status.WARN.rank:
+        return None
+    heavy = heavy_layers(worst)
+    crossed = sorted(
+        (each for each in layer_crossings(report, worst.run) if each.layer in bad and each.layer in heavy),
+        key=lambda each: (
+            Status(each.limit).rank < min(Status.CRITICAL.rank, worst.status.rank),
+            each.step is None,
+            each.step,
+            -each.zero_fraction,
+        ),
+    )
+    return bad[crossed[0].layer] if crossed else worst_layers(bad.values(), 1)[0]
 
 
 def inputs(report: Report, run: str) -> Iterator[str]:

@@ -86,11 +86,11 @@ def add_layers(page: Page, layers: list[Association], name: str) -> None:
         ("layer", "left"),
         ("pearson", "right"),
         ("spearman", "right"),
-        ("p adjusted", "right"),
+        ("p adj.", "right"),
         ("changed at", "right"),
         ("verdict", "left"),
     )
-    room = max(page.look.width - 56, 20)
+    room = max(page.look.width - 58, 20)
     for each in ranked[:MOST_LAYERS]:
         layer = "all layers" if each.name == ALL_LAYERS else each.name
         table.add_row(

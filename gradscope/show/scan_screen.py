@@ -27,7 +27,7 @@ from gradscope.show.screen import GAP, STYLES, Look, Page, bar_text, name_text, 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gradscope.records import Report
+    from gradscope.records import Crossing, Report
 
 BAR_WIDTH: Final = 8
 MOST_LAYERS: Final = 6
@@ -76,7 +76,7 @@ def step_table(report: Report, run: str, look: Look) -> Table:
         ("norm", "right"),
         ("clip", "right"),
         ("status", "left"),
-        ("first layer to cross", "left"),
+        ("first to cross", "left"),
     )
     rows = step_rows(report, run)
     fixed = [
@@ -103,7 +103,7 @@ def step_table(report: Report, run: str, look: Look) -> Table:
 
 def add_crossings(page: Page, report: Report, run: str) -> None:
     """First step at or above each limit, worst limit first."""
-    found = layer_crossings(report, run)
+    found = _worst_only(layer_crossings(report, run))
     page.heading("Crossings (first step at or above a limit)")
     if not found:
         page.line("none")
@@ -120,6 +120,14 @@ def add_crossings(page: Page, report: Report, run: str) -> None:
     page.table(table)
     if len(found) > MOST_CROSSINGS:
         page.line(f"and {len(found) - MOST_CROSSINGS} more; --json lists them all", "dim")
+
+
+def _worst_only(found: list[Crossing]) -> list[Crossing]:
+    """Of several limits a layer reached at one step, the worst; ``found`` has the worst first."""
+    by_step: dict[tuple[str, int | None], Crossing] = {}
+    for each in found:
+        by_step.setdefault((each.layer, each.step), each)
+    return list(by_step.values())
 
 
 def add_worst_layers(page: Page, report: Report, run: str) -> None:
