@@ -4,13 +4,11 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from makers import case_run
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+COLLAPSE = Path(__file__).parents[2] / "sample_checkpoints" / "collapse"
 HEAVY = {"torch", "scipy", "pandas", "stable_baselines3", "plotly", "ray", "h5py"}
 EMPTY_APP = """
 import typer
@@ -49,6 +47,13 @@ def test_help_is_nearly_as_fast_as_an_empty_typer_app(tmp_path: Path) -> None:
     empty = [sys.executable, str(script), "--help"]
     ratios = [seconds(ours) / seconds(empty) for _ in range(9)]
     assert statistics.median(ratios) <= 1.3, ratios
+
+
+def test_a_scan_takes_less_time_than_importing_torch() -> None:
+    scan = [sys.executable, "-m", "gradscope", "scan", str(COLLAPSE), "--quiet"]
+    torch_alone = [sys.executable, "-c", "import torch"]
+    ratios = [seconds(scan) / seconds(torch_alone) for _ in range(5)]
+    assert statistics.median(ratios) < 1, ratios
 
 
 def seconds(command: list[str]) -> float:
