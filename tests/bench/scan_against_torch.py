@@ -1,7 +1,8 @@
 """Prints ratios measured in one run; asserts no times.
 
-``python tests/bench/scan_against_torch.py [FOLDER]``: a whole ``gradscope scan`` against ``import torch`` alone
-and against the script a user would write (torch.load every SB3 zip's policy, safetensors for the gradients, count).
+``python tests/bench/scan_against_torch.py [FOLDER]``: a whole ``gradscope scan`` against ``import torch``
+alone, and against the script a user would write: torch.load every SB3 zip's policy, read the gradients
+with safetensors, count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
         with zipfile.ZipFile(path) as outer:
             torch.load(io.BytesIO(outer.read("policy.pth")), weights_only=True)
     elif path.suffix == ".safetensors":
-        zeros = sum(int((g.abs() <= 1e-8).sum()) for n, g in load_file(path).items() if n.startswith("gradient."))
+        gradients = [g for name, g in load_file(path).items() if name.startswith("gradient.")]
+        zeros = sum(int((gradient.abs() <= 1e-8).sum()) for gradient in gradients)
 """
 
 
