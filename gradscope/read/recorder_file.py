@@ -60,6 +60,8 @@ class RecorderFile:
                 algorithm=checked_json.text(document.get("algorithm")),
                 num_batches=checked_json.count(document.get("num_batches")),
                 batch_size=checked_json.count(document.get("batch_size")),
+                num_rows=checked_json.count(document.get("num_rows")),
+                num_active=checked_json.count(document.get("num_active")),
                 clipping=clipping(optimizers),
                 observations=_observations(content.tensors),
                 observed=checked_json.observed(document),

@@ -23,6 +23,10 @@ def write_snapshot(
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         safetensors.torch.save_file(whole, unfinished, {"gradscope": json.dumps(metadata, allow_nan=False)})
+        # safetensors makes private files; a checkpoint beside it is an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        unfinished.chmod(0o666 & ~umask)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -84,6 +84,10 @@ class Snapshot:
     algorithm: str | None = None
     num_batches: int | None = None
     batch_size: int | None = None
+    num_rows: int | None = None
+    """Observations of the gradient's batch, as the recorder counted them."""
+    num_active: int | None = None
+    """Those with the recorded slice `position` away from rest."""
     seed: int | None = None
     clipping: Clipping = field(default_factory=Clipping)
     observations: Mapping[str, Array] = field(default_factory=dict)

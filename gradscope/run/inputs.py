@@ -177,6 +177,11 @@ def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity
         reason = known.reason or f"no slice is called {name!r}; try --slice {name}=A:B"
         return Activity(reasons=dict.fromkeys(keys, reason))
     recorded = moment.recorded
+    if recorded is not None and known.source == "recorded" and name == POSITION:
+        # The recorder knew where a normalised column rests; a batch alone does not tell.
+        if recorded.num_active is not None and recorded.num_rows:
+            share = recorded.num_active / recorded.num_rows
+            return Activity(fraction=share, num_active=recorded.num_active)
     if recorded is not None and recorded.observations:
         return _counted(recorded.observations, wanted, known, moment)
     window = step_window(moment)
