@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradscope.records import Normalizer, Replay
+    from gradscope.records import Normalizer, Replay, Snapshot
     from gradscope.run.find import RunFiles
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
@@ -177,17 +177,21 @@ def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity
         reason = known.reason or f"no slice is called {name!r}; try --slice {name}=A:B"
         return Activity(reasons=dict.fromkeys(keys, reason))
     recorded = moment.recorded
-    if recorded is not None and known.source == "recorded" and name == POSITION:
-        # The recorder knew where a normalised column rests; a batch alone does not tell.
-        if recorded.num_active is not None and recorded.num_rows:
-            share = recorded.num_active / recorded.num_rows
-            return Activity(fraction=share, num_active=recorded.num_active)
+    if known.source == "recorded" and name == POSITION and (counted := _as_recorded(recorded)):
+        return counted
     if recorded is not None and recorded.observations:
         return _counted(recorded.observations, wanted, known, moment)
     window = step_window(moment)
     if window is None or not window.num_rows:
         return Activity(reasons=dict.fromkeys(keys, "no replay buffer and no recorded batch of this step"))
     return _counted(window.raw, wanted, known, None)
+
+
+def _as_recorded(recorded: Snapshot | None) -> Activity | None:
+    """The recorder's own count: it knew where a normalised column rests; a batch alone does not tell."""
+    if recorded is None or recorded.num_active is None or not recorded.num_rows:
+        return None
+    return Activity(fraction=recorded.num_active / recorded.num_rows, num_active=recorded.num_active)
 
 
 def _counted(
