@@ -133,6 +133,8 @@ class Report:
     path: str
     zero_tolerance: float
     limits: Mapping[str, float]
+    layer_limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Layer glob to limits of its own; a later glob wins."""
     slices: Mapping[str, str] = field(default_factory=dict)
     slices_from: str = "guessed"
     snapshots: Sequence[SnapshotGradient] = ()

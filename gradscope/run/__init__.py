@@ -94,6 +94,7 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
         path=found.path,
         zero_tolerance=opened.settings.zero_tolerance,
         limits=vars(opened.settings.limits),
+        layer_limits=opened.settings.layer_limits,
         slices=slice_selectors(opened),
         slices_from=slices_from(opened),
         snapshots=tuple(snapshots),
