@@ -108,7 +108,13 @@ def read_config(path: Path) -> Mapping[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"{path}: not valid TOML: {error}. See `gradscope help config`."
         raise UsageError(message) from error
-    return document.get("tool", {}).get("gradscope", {}) if path.name == "pyproject.toml" else document
+    if path.name != "pyproject.toml":
+        return document
+    tool = document.get("tool")
+    table = tool.get("gradscope", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: [tool.gradscope] must be a table, not {table!r}.")
+    return table
 
 
 def find_config(*folders: Path) -> Path | None:
@@ -120,8 +126,10 @@ def find_config(*folders: Path) -> Path | None:
     for folder in folders:
         if (folder / CONFIG_NAME).is_file():
             return folder / CONFIG_NAME
-        if (folder / "pyproject.toml").is_file() and read_config(folder / "pyproject.toml"):
-            return folder / "pyproject.toml"
+        project = folder / "pyproject.toml"
+        # A broken pyproject.toml of somebody else's is not our business.
+        if project.is_file() and b"gradscope" in project.read_bytes() and read_config(project):
+            return project
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UsageError
+from gradscope.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +37,7 @@ class LastScan:
 
 
 def state_key(settings: Settings, files: Iterable[Path]) -> str:
-    """Settings, and size and modification time of every file, as one string."""
+    """Version, settings, and size and modification time of every file, as one string."""
     states: dict[str, tuple[int, int] | None] = {}
     for path in files:
         try:
@@ -44,7 +46,7 @@ def state_key(settings: Settings, files: Iterable[Path]) -> str:
             states[str(path)] = None
         else:
             states[str(path)] = (state.st_size, state.st_mtime_ns)
-    return json.dumps([asdict(settings), states], sort_keys=True, default=str)
+    return json.dumps([__version__, asdict(settings), states], sort_keys=True, default=str)
 
 
 def remember(scan: LastScan, directory: Path) -> None:
@@ -55,7 +57,9 @@ def remember(scan: LastScan, directory: Path) -> None:
     """
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
-    write_whole(folder / LAST_SCAN, json.dumps({"schema": STORE_SCHEMA} | asdict(scan)))
+    content = asdict(scan)
+    document = {"schema": STORE_SCHEMA, "checksum": _checksum(content), "scan": content}
+    write_whole(folder / LAST_SCAN, json.dumps(document))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -78,6 +82,12 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def _checksum(scan: Mapping[str, Any]) -> str:
+    """A stored scan that was cut, edited or written by another version does not fit its checksum."""
+    content = json.dumps([__version__, scan], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def last_scan(directory: Path) -> LastScan:
     """The scan remembered in this directory.
 
@@ -87,9 +97,15 @@ def last_scan(directory: Path) -> LastScan:
     path = directory / FOLDER / LAST_SCAN
     try:
         stored: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        fields = {key: stored[key] for key in ("paths", "options", "key", "document")}
+        scan, is_whole = stored["scan"], stored["checksum"] == _checksum(stored["scan"])
     except FileNotFoundError as error:
         raise UsageError("no scan was made in this directory yet. Type: gradscope scan PATH") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: the remembered scan is damaged. Type: gradscope scan PATH") from error
-    return LastScan(**fields)
+        raise _damaged(path) from error
+    if not is_whole:
+        raise _damaged(path)
+    return LastScan(**scan)
+
+
+def _damaged(path: Path) -> UsageError:
+    return UsageError(f"{path}: the remembered scan is damaged. Type: gradscope scan PATH")

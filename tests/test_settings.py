@@ -46,6 +46,12 @@ def test_pyproject_counts_only_with_a_table_of_ours(tmp_path: Path) -> None:
     assert read_config(tmp_path / "pyproject.toml") == {"limits": {"warn": 0.05}}
 
 
+@pytest.mark.parametrize("content", ["tool = 3", "[tool]\nother = 1", "not toml at all ["])
+def test_a_pyproject_that_is_not_about_gradscope_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(content)
+    assert find_config(tmp_path) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -41,6 +41,14 @@ def test_a_damaged_store_says_what_to_type(tmp_path: Path, content: str) -> None
         last_scan(tmp_path)
 
 
+def test_an_edited_store_is_not_believed(tmp_path: Path) -> None:
+    remember(one_scan(3), tmp_path)
+    path = tmp_path / FOLDER / LAST_SCAN
+    path.write_text(path.read_text("utf-8").replace('"n": 3', '"n": 4'), "utf-8")
+    with pytest.raises(UsageError, match="gradscope scan PATH"):
+        last_scan(tmp_path)
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     target = tmp_path / "results.json"
     target.write_text("old")
@@ -93,4 +101,4 @@ def test_the_key_follows_settings_and_files(tmp_path: Path) -> None:
     os.utime(file, ns=(1, 1))
     assert before != state_key(Settings(), [file])
     file.unlink()
-    assert json.loads(state_key(Settings(), [file]))[1] == {str(file): None}
+    assert json.loads(state_key(Settings(), [file]))[2] == {str(file): None}

@@ -15,6 +15,9 @@ from gradscope.cli.scan import scan
 from gradscope.cli.shift import shift
 from gradscope.cli.topics import help_
 
+OUR_MISTAKE = 70
+"""EX_SOFTWARE: an exception nobody foresaw must not look like --fail-on's 1."""
+
 app = typer.Typer(
     help="Why did this model stop learning? Zero gradients, from the files a run has left.",
     no_args_is_help=True,
@@ -61,10 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of a pipe is gone: point standard output away, so that the exit stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the exit code must not be Python's own 1
         wrong_usage = getattr(error, "format_message", None)
         if wrong_usage is None:
-            raise
+            sys.excepthook(type(error), error, error.__traceback__)
+            return OUR_MISTAKE
         message = wrong_usage()
         return _complained(f"{message} Try `gradscope --help`.", 2) if message else 2
 

@@ -38,14 +38,17 @@ def layer_status(
 def snapshot_status(layers: Sequence[LayerGradient]) -> Status:
     """Worst status of the layers that hold at least 1 % of the elements that have a gradient.
 
-    Where every layer is smaller than that (hundreds of equal ones), all of them decide. All unknown,
-    or no layer at all, is unknown.
+    Where every layer is smaller than that (hundreds of equal ones), all of them decide. Unknown is
+    never ok: one such layer that is unknown leaves a snapshot without a worse one unknown, and so does
+    no layer at all.
     """
     with_gradient = [layer for layer in layers if layer.num_zero is not None]
     needed = SMALL_LAYER_SHARE * sum(layer.num_elements for layer in with_gradient) - _ROUNDING
     large = [layer for layer in with_gradient if layer.num_elements >= needed]
-    statuses = (layer.status for layer in large or with_gradient)
-    return max(statuses, key=lambda status: status.rank, default=Status.UNKNOWN)
+    statuses = [layer.status for layer in large or with_gradient]
+    worst = max(statuses, key=lambda status: status.rank, default=Status.UNKNOWN)
+    is_clouded = worst is Status.OK and Status.UNKNOWN in statuses
+    return Status.UNKNOWN if is_clouded else worst
 
 
 def crossings(snapshots: Sequence[SnapshotGradient], settings: Settings) -> tuple[Crossing, ...]:

@@ -35,7 +35,7 @@ def association_verdict(
         return NOT_TESTABLE, _associated(slice_name, associated, len(named), change_step)
     tested = [layer for layer in named if layer.verdict == "not associated"]
     if tested:
-        return "not associated", _not_associated(slice_name, tested)
+        return "not associated", _not_associated(slice_name, tested, change_step)
     why = next((layer.reasons["verdict"] for layer in named if "verdict" in layer.reasons), "no layer")
     return "too few steps", f"{why}. Record a denser timeline with gradscope.record.GradscopeCallback."
 
@@ -48,17 +48,31 @@ def _associated(
     others = f" and {len(ordered) - MAX_NAMED} more" if len(ordered) > MAX_NAMED else ""
     when = "" if change_step is None else f", whose level changes most at step {change_step}"
     return (
-        f"zeros of {len(layers)} of {num_layers} layers ({names}{others}) change together with "
+        f"zeros of {len(layers)} of {num_layers} layers ({names}{others}) rise together with "
         f"{slice_name!r} activity{when}. That is timing, not a cause: only an intervention on the input "
         "can tell, and none was made."
     )
 
 
-def _not_associated(slice_name: str, layers: Sequence[Association]) -> str:
+def _not_associated(slice_name: str, layers: Sequence[Association], change_step: int | None) -> str:
     known = [layer.p_value_adjusted for layer in layers if layer.p_value_adjusted is not None]
     if not known:
         return f"{layers[0].reasons.get('verdict', 'nothing changes')}."
     return (
-        f"no layer's zeros change together with {slice_name!r} activity more closely than chance allows: "
+        f"no layer's zeros rise together with {slice_name!r} activity more closely than chance allows: "
         f"smallest adjusted p = {min(known):.2g} over {len(layers)} layers, trends taken out."
+        f"{_when(layers, change_step)}"
+    )
+
+
+def _when(layers: Sequence[Association], change_step: int | None) -> str:
+    """Where both change, for the layer that follows the activity best; no proof of the contrary."""
+    rising = [layer for layer in layers if layer.change_step is not None and (layer.pearson or 0) > 0]
+    if change_step is None or not rising:
+        return ""
+    best = max(rising, key=lambda layer: layer.pearson or 0)
+    return (
+        f" The activity's level changes most at step {change_step}, the zeros of {best.name} at step "
+        f"{best.change_step} (r = {best.pearson:.2f}). One rise in each series is little to go by: this does "
+        "not show that they are unrelated."
     )

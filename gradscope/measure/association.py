@@ -74,9 +74,12 @@ def associations(
     Two questions per layer, each answered by shifting the one activity series in a circle, jointly for
     all layers, with the step-down maximum over layers (Westfall-Young); the better answer is doubled:
 
-    - levels: |r| of both series after a straight line is taken out of each;
+    - levels: r of both series after a straight line is taken out of each;
     - onsets: how close the layer's zeros and the activity leave the level they had at first. It sees
       zeros that answer in several plateaus, whose largest comes late.
+
+    Both are one-sided: only zeros that rise with the activity count. The columns of a slice that was flat
+    lose their zeros by construction when it comes alive, in every healthy run.
 
     ``pearson`` and ``spearman`` are of the series as they are, trend included; the p-values are not.
     Fewer than 12 usable steps, or too few shifts for any p-value below 0.05, is "too few steps".
@@ -139,10 +142,10 @@ def _tested(series: _Series) -> dict[str, _Tested]:
     residual, residuals = detrended(activity), detrended(layers)
     correlations = shifted_correlations(residual, residuals)
     own_onset = onset(activity)
-    onsets = np.array([onset(layer) for layer in layers])
+    onsets = np.array([onset(layer, rising=True) for layer in layers])
     # A layer that never leaves its line is not better than chance at any shift.
     varies = residuals.any(axis=1, keepdims=True)
-    levels = chances(np.where(varies, np.abs(correlations), -np.inf))
+    levels = chances(np.where(varies, correlations, -np.inf))
     starts = chances(onset_closeness(own_onset, onsets, len(activity)))
     p_value, adjusted = np.minimum(1, NUM_TESTS * np.minimum(levels, starts))
     lags = _lags(correlations) * series.block
@@ -210,7 +213,11 @@ def _verdict(changes: bool, series: _Series, tested: _Tested | None) -> tuple[st
     if not changes or tested is None:
         return NOT_ASSOCIATED, CONSTANT_ZEROS
     averaged = f", rows averaged by {series.block}" if series.block > 1 else ""
-    when = f"; its zeros leave their first level at step {tested.onset}" if tested.onset is not None else ""
+    when = (
+        f"; its zeros rise above their first level from step {tested.onset}"
+        if tested.onset is not None
+        else ""
+    )
     chance = f"adjusted p = {tested.p_value_adjusted:.3g} after detrending{averaged}{when}"
     return (ASSOCIATED if tested.p_value_adjusted < SIGNIFICANCE else NOT_ASSOCIATED), chance
 

@@ -52,8 +52,11 @@ def shifted_correlations(activity: Floats, layers: Floats) -> Floats:
     return sums / np.where(size > 0, size, 1)[:, None]
 
 
-def onset(series: Floats) -> int:
+def onset(series: Floats, *, rising: bool = False) -> int:
     """Point at which a series leaves the level it had at first, for its one lasting change of level.
+
+    ``rising``: only upwards; what lies below the first level counts as still on it. Flat inputs that come
+    alive take their own zeros away, which is no sign of a fault.
 
     The change is the step that, beside a straight line, explains most; it must explain at least 30 % of
     what the line alone leaves over. The first level is the median up to half-way to the change, its
@@ -69,9 +72,12 @@ def onset(series: Floats) -> int:
     smooth = _running_median(series)
     start = smooth[: max(change // 2, 1)]
     level = np.median(start)
-    jump = abs(np.median(smooth[change:]) - level)
+    jump = np.median(smooth[change:]) - level
+    if rising and jump <= 0:
+        return NO_ONSET
     spread = _MAD_TO_DEVIATION * np.median(np.abs(start - level))
-    inside = np.abs(smooth[:change] - level) <= max(BAND_DEVIATIONS * spread, BAND_SHARE * jump)
+    away = smooth[:change] - level
+    inside = (away if rising else np.abs(away)) <= max(BAND_DEVIATIONS * spread, BAND_SHARE * abs(jump))
     return int(np.flatnonzero(inside)[-1]) + 1 if inside.any() else NO_ONSET
 
 

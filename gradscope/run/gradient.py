@@ -103,8 +103,10 @@ def _judged(layer: Layer, count: ZeroCount, settings: Settings) -> LayerGradient
     if count.norm is None:
         reasons["norm"] = reasons["max_abs"] = "no finite value"
     status = layer_status(unexpected, baseline, settings.limits_of(layer.name))
-    if count.num_nonfinite == count.num_elements:
-        status, reasons["status"] = Status.UNKNOWN, "no finite value"
+    if count.num_nonfinite and status.rank <= Status.OK.rank:
+        # Zeros among the finite values say nothing of a gradient that holds NaN: never green.
+        status = Status.UNKNOWN
+        reasons["status"] = f"{count.num_nonfinite:,} of {count.num_elements:,} values are not finite"
     return LayerGradient(
         name=layer.name,
         shape=layer.shape,

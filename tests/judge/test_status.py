@@ -188,3 +188,12 @@ def test_runs_and_layer_limits_are_kept_apart() -> None:
 
 def test_a_gradient_without_a_finite_value_crosses_nothing() -> None:
     assert found(snapshot(1, layer(0, num_nonfinite=100), layer(None, name="frozen"))) == []
+
+
+def test_an_unknown_layer_that_counts_leaves_no_snapshot_green() -> None:
+    good, unknown = layer(0, status=Status.OK), layer(0, status=Status.UNKNOWN)
+    bad = layer(60, status=Status.COLLAPSE)
+    assert snapshot_status([good, unknown]) is Status.UNKNOWN
+    assert snapshot_status([good, unknown, bad]) is Status.COLLAPSE
+    small = layer(0, size=1, status=Status.UNKNOWN)
+    assert snapshot_status([layer(0, size=1000, status=Status.OK), small]) is Status.OK

@@ -128,7 +128,7 @@ def test_zeros_that_rise_in_plateaus_once_positions_open_are_associated() -> Non
     layers, change = associate(activity, [zeros + 0.01 * draw.normal(size=500), *quiet])
     assert change == pytest.approx(5500, abs=200)
     assert layers[0].verdict == "associated"
-    assert "leave their first level at step 50" in layers[0].reasons["verdict"]
+    assert "rise above their first level from step 50" in layers[0].reasons["verdict"]
     assert {each.verdict for each in layers[1:]} == {"not associated"}
 
 
@@ -222,3 +222,17 @@ def test_nothing_at_all_gives_nothing() -> None:
     assert associations(np.zeros(0), {}, np.zeros(0, np.int64)) == ((), None)
     layers, change = associations(np.full(3, math.nan), {"a": np.zeros(3)}, np.arange(3))
     assert (layers[0].verdict, change) == ("too few steps", None)
+
+
+def test_flat_inputs_that_come_alive_take_their_zeros_away_and_that_is_not_associated() -> None:
+    """What every healthy run does when positions open: the slice's own columns stop being zero."""
+    draw = np.random.default_rng(0)
+    time = np.linspace(0, 10_000, 200)
+    activity = draw.binomial(256, np.clip((time - 5000) / 1000, 0, 1)) / 256
+    zeros = np.where(activity > 0, 0.0, 0.0875) + 1e-4 * draw.normal(size=200)
+    layers, _ = associate(activity, [zeros, 0.02 + 0.01 * draw.normal(size=200)])
+    assert [layer.verdict for layer in layers] == ["not associated"] * 2
+    assert layers[0].pearson is not None
+    assert layers[0].pearson < -0.9
+    rising, _ = associate(activity, [0.0875 - zeros, 0.02 + 0.01 * draw.normal(size=200)])
+    assert rising[0].verdict == "associated"
