@@ -5,27 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import Origin, Status
-from gradscope.show.rows import (
-    count,
-    heavy_layers,
-    kinds,
+from gradscope.show.order import (
+    heavy_names,
     layer_crossings,
-    number,
+    nonfinite_words,
     of_run,
-    percent,
-    safe,
-    sentence,
+    step_words,
     worst_layers,
     worst_snapshot,
 )
+from gradscope.show.rows import count, kinds, number, percent, plural, safe, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradscope.records import LayerGradient, Report, SliceShift, SnapshotGradient, StepShift
+    from gradscope.records import Crossing, LayerGradient, Report, SliceShift, SnapshotGradient, StepShift
 
 MOST_NAMED: Final = 2
 NOT_KNOWN: Final = "Not known: there are no gradients."
+NOT_JUDGED: Final = (
+    "Not known: not every gradient could be judged; in those that could, no limit was crossed."
+)
+ONE_STEP: Final = "not known, only one step has inputs: there is nothing to compare"
 MISMATCH: Final = 10.0
 """rms ratio of a slice to the others that deserves a word (SCIENCE: above 10)."""
 
@@ -47,19 +48,41 @@ def what(report: Report, run: str) -> str:
     worst = worst_snapshot(report, run)
     if worst is None:
         return "No gradients are stored here, so nothing can be said about zeros."
-    if worst.status in {Status.OK, Status.UNKNOWN}:
-        small = layer_crossings(report, run)
-        aside = f" {len(small)} small layers crossed a limit." if small else ""
-        most = f"most zeros: {percent(worst.zero_fraction)} at step {count(worst.step)}"
+    unknown = _unknown_words(report, run)
+    if worst.status is Status.UNKNOWN:
+        return f"Not known{unknown}."
+    aside = f" Not known{unknown}." if unknown else ""
+    if worst.status is Status.OK:
+        small = {each.layer for each in layer_crossings(report, run)} - heavy_names(report, run)
+        aside += f" {plural(len(small), 'small layer')} reached a limit." if small else ""
+        most = f"most zeros: {percent(worst.zero_fraction)} at {step_words(worst)}"
         return f"No layer that matters reached a limit; {most}.{aside}"
-    bad = [layer for layer in worst.layers if layer.status.rank >= Status.CRITICAL.rank]
-    number_bad = (
-        f"{len(bad)} of {len(worst.layers)} layers are critical or worse" if bad else "one is on warn"
-    )
+    least = min(worst.status.rank, Status.CRITICAL.rank)
+    bad = sum(layer.status.rank >= least for layer in worst.layers)
+    reached = "on warn" if worst.status is Status.WARN else "critical or worse"
     return (
-        f"{worst.status.value.upper()} at step {count(worst.step)}: "
-        f"{percent(worst.zero_fraction)} of all gradients are zero; {number_bad}."
+        f"{worst.status.value.upper()} at {step_words(worst)}: "
+        f"{percent(worst.zero_fraction)} of all gradients are zero; "
+        f"{bad} of {plural(len(worst.layers), 'layer')} {'is' if bad == 1 else 'are'} {reached}.{aside}"
     )
+
+
+def _unknown_words(report: Report, run: str) -> str:
+    """Where gradients were measured and could not be judged, and why; empty where all could."""
+    unknown = [
+        f" at {step_words(each)}: {nonfinite_words(each) or 'the gradients could not be judged'}"
+        for each in _unjudged(report, run)
+    ]
+    more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+    return ";".join(unknown[:MOST_NAMED]) + more
+
+
+def _unjudged(report: Report, run: str) -> list[SnapshotGradient]:
+    return [
+        each
+        for each in of_run(report, run)
+        if each.origin is not Origin.NONE and each.status is Status.UNKNOWN
+    ]
 
 
 def when(report: Report, run: str) -> str:
@@ -67,17 +90,27 @@ def when(report: Report, run: str) -> str:
     if worst_snapshot(report, run) is None:
         return NOT_KNOWN
     found = layer_crossings(report, run)
+    heavy = heavy_names(report, run)
     if not found:
-        return "No limit was crossed."
-    parts = []
+        return NOT_JUDGED if _unjudged(report, run) else "No limit was crossed."
+    large = [each for each in found if each.layer in heavy]
+    words = "; ".join([*_limit_words(report, large or found), *_opened_words(report, run)])
+    return f"{sentence(words)}." if large else f"Only small layers: {words}."
+
+
+def _limit_words(report: Report, found: list[Crossing]) -> list[str]:
+    """First step of each limit; of several reached at one step only the worst."""
+    by_step: dict[int, str] = {}
     for limit in report.limits:
         steps = [each.step for each in found if each.limit == limit and each.step is not None]
         if steps:
-            parts.append(f"{limit} from step {count(min(steps))}")
+            by_step[min(steps)] = limit
+    return [f"{limit} from step {count(step)}" for step, limit in sorted(by_step.items())]
+
+
+def _opened_words(report: Report, run: str) -> list[str]:
     opened = [each.step for each in of_run(report, run) if each.position_activity and each.step is not None]
-    if opened:
-        parts.append(f"positions first seen open at step {count(min(opened))}")
-    return sentence("; ".join(parts)) + "."
+    return [f"positions first seen open at step {count(min(opened))}"] if opened else []
 
 
 def where(report: Report, run: str) -> str:
@@ -87,15 +120,16 @@ def where(report: Report, run: str) -> str:
         return NOT_KNOWN
     layer = _first_bad_layer(report, worst)
     if layer is None:
-        return "Nowhere above a limit."
+        return NOT_JUDGED if _unjudged(report, run) else "Nowhere above a limit."
     others = [each for each in worst_layers(worst.layers, len(worst.layers)) if each.status is layer.status]
-    names = [safe(each.name) for each in others if each is not layer][:MOST_NAMED]
-    also = f" As bad by now: {', '.join(names)}." if names else ""
+    names = [safe(each.name) for each in others if each is not layer]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    also = f" As bad by now: {', '.join(names[:MOST_NAMED])}{more}." if names else ""
     last = worst.layers[-1]
-    still = f" {safe(last.name)} still learns." if last.num_zero == 0 and last.norm else ""
+    still = f" {safe(last.name)} still gets gradient." if last.num_zero == 0 and last.norm else ""
     return (
-        f"{safe(layer.name)}, the first to cross: {percent(layer.zero_fraction)} zeros at step "
-        f"{count(worst.step)} ({kinds(layer.anatomy)}).{also}{still}"
+        f"{safe(layer.name)}, the first to cross: {percent(layer.zero_fraction)} zeros "
+        f"at {step_words(worst)} ({kinds(layer.anatomy)}).{also}{still}"
     )
 
 
@@ -104,7 +138,7 @@ def _first_bad_layer(report: Report, worst: SnapshotGradient) -> LayerGradient |
     bad = {each.name: each for each in worst.layers if each.status.rank >= Status.WARN.rank}
     if worst.status.rank < Status.WARN.rank:
         return None
-    heavy = heavy_layers(worst)
+    heavy = heavy_names(report, worst.run)
     crossed = sorted(
         (each for each in layer_crossings(report, worst.run) if each.layer in bad and each.layer in heavy),
         key=lambda each: (
@@ -118,7 +152,7 @@ def _first_bad_layer(report: Report, worst: SnapshotGradient) -> LayerGradient |
 
 
 def inputs(report: Report, run: str) -> Iterator[str]:
-    """What the slices did at the step where they moved most."""
+    """What each slice did at the step where it moved most, and whether its scale fits the others'."""
     steps = [step for step in report.shift.steps if step.run == run] if report.shift else []
     if not steps:
         reason = report.shift.reasons.get(run) if report.shift else None
@@ -126,24 +160,35 @@ def inputs(report: Report, run: str) -> Iterator[str]:
         return
     for name in dict.fromkeys(each.name for step in steps for each in step.slices):
         pairs = [(step, each) for step in steps for each in step.slices if each.name == name]
-        yield _slice_words(*max(pairs, key=lambda pair: pair[1].wasserstein or 0))
+        yield f"{_shift_words(name, pairs)}{_mismatch_words(pairs)}."
 
 
-def _slice_words(step: StepShift, found: SliceShift) -> str:
-    name = safe(found.name)
-    if found.status is Status.UNKNOWN:
-        return f"{name}: not known ({safe(next(iter(found.reasons.values()), 'no rows'))})."
+def _shift_words(name: str, pairs: list[tuple[StepShift, SliceShift]]) -> str:
+    """How far the slice moved from the reference; a reference is not compared with itself."""
+    name = safe(name)
+    later = [pair for pair in pairs if not pair[0].is_reference]
+    if not later:
+        return f"{name}: {ONE_STEP}"
+    judged = [pair for pair in later if pair[1].status is not Status.UNKNOWN]
+    if not judged:
+        return f"{name}: not known ({safe(next(iter(later[0][1].reasons.values()), 'no rows'))})"
+    step, found = max(judged, key=lambda pair: (pair[1].status.rank, pair[1].wasserstein or 0))
     if found.status is Status.OK:
-        return f"{name} did not shift."
-    ratio = found.rms_ratio
-    mismatch = (
-        f", {number(ratio)} times the other columns' rms: a scale mismatch"
-        if ratio is not None and ratio >= MISMATCH
-        else ""
-    )
+        return f"{name} did not shift"
     return (
         f"{name} shifted by {number(found.wasserstein)} standard deviations at step {count(step.step)} "
-        f"({percent(found.activity)} of rows active){mismatch}."
+        f"({percent(found.activity)} of rows active)"
+    )
+
+
+def _mismatch_words(pairs: list[tuple[StepShift, SliceShift]]) -> str:
+    """A scale mismatch needs no shift: an input may be too large from the first step on."""
+    step, found = max(pairs, key=lambda pair: pair[1].rms_ratio or 0)
+    if (found.rms_ratio or 0) < MISMATCH:
+        return ""
+    return (
+        f"; its rms is {number(found.rms_ratio)} times the other columns' at step {count(step.step)}: "
+        "a scale mismatch"
     )
 
 
@@ -161,6 +206,7 @@ def not_known(report: Report, run: str) -> Iterator[str]:
     missing = [each for each in snapshots if each.origin is Origin.NONE]
     if missing:
         yield f"Gradients of {len(missing)} of {len(snapshots)} snapshots: not stored."
+    yield from _missing_layers(snapshots)
     if any(layer.baseline_zero_fraction is None for each in snapshots for layer in _measured(each)):
         yield "Zeros of a fresh network of this shape, for some layers."
     if report.slices and report.slices_from == "guessed":
@@ -169,7 +215,23 @@ def not_known(report: Report, run: str) -> Iterator[str]:
     if found is not None and not found.effects:
         yield "The cause: no intervention was made, so what goes together is not shown to cause anything."
     if report.unreadable:
-        yield f"{len(report.unreadable)} files could not be read."
+        yield f"{plural(len(report.unreadable), 'file')} could not be read."
+
+
+def _missing_layers(snapshots: list[SnapshotGradient]) -> Iterator[str]:
+    """Layers without a gradient in snapshots that have others; at the snapshot that lacks most."""
+    lacking = [
+        (each, [safe(layer.name) for layer in each.layers if layer.origin is Origin.NONE])
+        for each in snapshots
+        if each.origin is not Origin.NONE
+    ]
+    snapshot, names = max(lacking, key=lambda pair: len(pair[1]), default=(None, []))
+    if snapshot is not None and names:
+        named = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+        yield (
+            f"Gradients of {len(names)} of {plural(len(snapshot.layers), 'layer')} "
+            f"at {step_words(snapshot)}: not stored ({named})."
+        )
 
 
 def _measured(snapshot: SnapshotGradient) -> Iterator[LayerGradient]:

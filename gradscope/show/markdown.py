@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradscope.show.answer import answer
-from gradscope.show.rows import run_names, safe, step_rows
+from gradscope.show.order import run_names, step_rows
+from gradscope.show.rows import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

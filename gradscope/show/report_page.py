@@ -10,14 +10,15 @@ from rich.text import Text
 from gradscope.records import Origin
 from gradscope.show.answer import answer
 from gradscope.show.correlate_screen import add_association
-from gradscope.show.rows import of_run, origin_words, run_names, safe
+from gradscope.show.order import of_run, origin_words, run_names
+from gradscope.show.rows import safe
 from gradscope.show.scan_screen import (
     HOW_TO_RECORD,
     add_crossings,
     add_files,
+    add_steps,
     add_worst_layers,
     slice_words,
-    step_table,
 )
 from gradscope.show.screen import STYLES, Look, Page
 from gradscope.show.shift_screen import slice_table
@@ -44,7 +45,7 @@ def _add_run(page: Page, report: Report, run: str) -> None:
     page.heading(f"{'Answer' if run == '.' else f'Run {safe(run)}'} ({origin_words(snapshots)})")
     _add_answer(page, report, run)
     page.heading("Steps")
-    page.table(step_table(report, run, page.look))
+    add_steps(page, report, run)
     if all(snapshot.origin is Origin.NONE for snapshot in snapshots):
         page.line(HOW_TO_RECORD)
     else:

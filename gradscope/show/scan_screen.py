@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from gradscope.records import Origin, Status
-from gradscope.show.rows import (
-    count,
-    kinds,
+from gradscope.show.order import (
     layer_crossings,
+    limit_of,
+    nonfinite_words,
     of_run,
     origin_words,
-    percent,
     run_names,
-    safe,
-    short_layer,
     step_rows,
+    step_words,
     worst_layers,
     worst_snapshot,
 )
+from gradscope.show.rows import count, kinds, percent, safe, short_layer
 from gradscope.show.screen import GAP, STYLES, Look, Page, bar_text, name_text, new_table, status_text
 
 if TYPE_CHECKING:
@@ -57,13 +56,21 @@ def add_run(page: Page, report: Report, run: str) -> None:
     number = f"{len(snapshots)} snapshot" + ("" if len(snapshots) == 1 else "s")
     page.line(f"{title}{number}, {origin_words(snapshots)}", "dim" if not title else "")
     page.line()
-    page.table(step_table(report, run, page.look))
+    add_steps(page, report, run)
     if all(snapshot.origin is Origin.NONE for snapshot in snapshots):
         page.line()
         page.line(HOW_TO_RECORD)
         return
     add_crossings(page, report, run)
     add_worst_layers(page, report, run)
+
+
+def add_steps(page: Page, report: Report, run: str) -> None:
+    """The step table, and under it the gradients that hold no numbers."""
+    page.table(step_table(report, run, page.look))
+    for snapshot in of_run(report, run):
+        if words := nonfinite_words(snapshot):
+            page.bullet(f"{step_words(snapshot)}: {words}")
 
 
 def step_table(report: Report, run: str, look: Look) -> Table:
@@ -113,7 +120,7 @@ def add_crossings(page: Page, report: Report, run: str) -> None:
     )
     for each in found[:MOST_CROSSINGS]:
         limit = Text(each.limit, style=STYLES[Status(each.limit)])
-        at = page.plain(f"≥ {percent(report.limits.get(each.limit))}")
+        at = page.plain(f"≥ {percent(limit_of(report, each.layer, each.limit))}")
         room = max(page.look.width - 46, 20)
         layer = short_layer(each.layer, room, ascii_only=page.look.ascii_only)
         table.add_row(limit, at, count(each.step), percent(each.zero_fraction), layer)
@@ -136,8 +143,7 @@ def add_worst_layers(page: Page, report: Report, run: str) -> None:
     layers = worst_layers(snapshot.layers, MOST_LAYERS) if snapshot else []
     if snapshot is None or not layers:
         return
-    at = f"step {count(snapshot.step)}" if snapshot.step is not None else safe(snapshot.source)
-    page.heading(f"Worst layers at {at}")
+    page.heading(f"Worst layers at {step_words(snapshot)}")
     table = new_table(
         ("layer", "left"),
         ("zeros", "right"),

@@ -16,11 +16,16 @@ from gradscope.show.rows import bar, count, kinds, number, percent, safe, short_
         (1e-9, "<0.1 %"),
         (0.0442, "4.4 %"),
         (0.27405, "27.4 %"),
+        (0.09996, "9.9 %"),
+        (0.0999999, "9.9 %"),
+        (0.29, "29.0 %"),
+        (0.00099, "<0.1 %"),
+        (0.9996, ">99.9 %"),
         (0.99999, ">99.9 %"),
         (1.0, "100.0 %"),
     ],
 )
-def test_percent_never_rounds_something_to_nothing_or_all(fraction: float | None, text: str) -> None:
+def test_percent_never_rounds_up_to_a_limit_nor_to_nothing_or_all(fraction: float | None, text: str) -> None:
     assert percent(fraction) == text
 
 
