@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import Origin, Status
+from gradscope.show.answer_inputs import inputs
 from gradscope.show.order import (
     heavy_names,
     layer_crossings,
@@ -14,21 +15,15 @@ from gradscope.show.order import (
     worst_layers,
     worst_snapshot,
 )
-from gradscope.show.rows import count, kinds, number, percent, plural, safe, sentence
+from gradscope.show.rows import count, kinds, percent, plural, safe, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradscope.records import Crossing, LayerGradient, Report, SliceShift, SnapshotGradient, StepShift
+    from gradscope.records import Crossing, LayerGradient, Report, SnapshotGradient
 
 MOST_NAMED: Final = 2
 NOT_KNOWN: Final = "Not known: there are no gradients."
-NOT_JUDGED: Final = (
-    "Not known: not every gradient could be judged; in those that could, no limit was crossed."
-)
-ONE_STEP: Final = "not known, only one step has inputs: there is nothing to compare"
-MISMATCH: Final = 10.0
-"""rms ratio of a slice to the others that deserves a word (SCIENCE: above 10)."""
 
 
 def answer(report: Report, run: str) -> list[tuple[str, str]]:
@@ -85,6 +80,15 @@ def _unjudged(report: Report, run: str) -> list[SnapshotGradient]:
     ]
 
 
+def _none_crossed(report: Report, run: str, words: str) -> str:
+    """``words`` where every gradient could be judged; else that it is not known."""
+    unknown = _unjudged(report, run)
+    if not unknown:
+        return words
+    judged = [each for each in of_run(report, run) if each.status is not Status.UNKNOWN]
+    return f"Not known at {step_words(unknown[0])}. Elsewhere: {words}" if judged else "Not known."
+
+
 def when(report: Report, run: str) -> str:
     """First crossing of each limit, against the first step with open positions."""
     if worst_snapshot(report, run) is None:
@@ -92,7 +96,7 @@ def when(report: Report, run: str) -> str:
     found = layer_crossings(report, run)
     heavy = heavy_names(report, run)
     if not found:
-        return NOT_JUDGED if _unjudged(report, run) else "No limit was crossed."
+        return _none_crossed(report, run, "No limit was crossed.")
     large = [each for each in found if each.layer in heavy]
     words = "; ".join([*_limit_words(report, large or found), *_opened_words(report, run)])
     return f"{sentence(words)}." if large else f"Only small layers: {words}."
@@ -120,7 +124,7 @@ def where(report: Report, run: str) -> str:
         return NOT_KNOWN
     layer = _first_bad_layer(report, worst)
     if layer is None:
-        return NOT_JUDGED if _unjudged(report, run) else "Nowhere above a limit."
+        return _none_crossed(report, run, "Nowhere above a limit.")
     others = [each for each in worst_layers(worst.layers, len(worst.layers)) if each.status is layer.status]
     names = [safe(each.name) for each in others if each is not layer]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -149,47 +153,6 @@ def _first_bad_layer(report: Report, worst: SnapshotGradient) -> LayerGradient |
         ),
     )
     return bad[crossed[0].layer] if crossed else worst_layers(bad.values(), 1)[0]
-
-
-def inputs(report: Report, run: str) -> Iterator[str]:
-    """What each slice did at the step where it moved most, and whether its scale fits the others'."""
-    steps = [step for step in report.shift.steps if step.run == run] if report.shift else []
-    if not steps:
-        reason = report.shift.reasons.get(run) if report.shift else None
-        yield f"Not known: {safe(reason)}." if reason else "Not measured."
-        return
-    for name in dict.fromkeys(each.name for step in steps for each in step.slices):
-        pairs = [(step, each) for step in steps for each in step.slices if each.name == name]
-        yield f"{_shift_words(name, pairs)}{_mismatch_words(pairs)}."
-
-
-def _shift_words(name: str, pairs: list[tuple[StepShift, SliceShift]]) -> str:
-    """How far the slice moved from the reference; a reference is not compared with itself."""
-    name = safe(name)
-    later = [pair for pair in pairs if not pair[0].is_reference]
-    if not later:
-        return f"{name}: {ONE_STEP}"
-    judged = [pair for pair in later if pair[1].status is not Status.UNKNOWN]
-    if not judged:
-        return f"{name}: not known ({safe(next(iter(later[0][1].reasons.values()), 'no rows'))})"
-    step, found = max(judged, key=lambda pair: (pair[1].status.rank, pair[1].wasserstein or 0))
-    if found.status is Status.OK:
-        return f"{name} did not shift"
-    return (
-        f"{name} shifted by {number(found.wasserstein)} standard deviations at step {count(step.step)} "
-        f"({percent(found.activity)} of rows active)"
-    )
-
-
-def _mismatch_words(pairs: list[tuple[StepShift, SliceShift]]) -> str:
-    """A scale mismatch needs no shift: an input may be too large from the first step on."""
-    step, found = max(pairs, key=lambda pair: pair[1].rms_ratio or 0)
-    if (found.rms_ratio or 0) < MISMATCH:
-        return ""
-    return (
-        f"; its rms is {number(found.rms_ratio)} times the other columns' at step {count(step.step)}: "
-        "a scale mismatch"
-    )
 
 
 def together(report: Report, run: str) -> str:
