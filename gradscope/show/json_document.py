@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 from gradscope.errors import UsageError
-from gradscope.records import AssociationReport, Report, ShiftReport
+from gradscope.records import AssociationReport, Report, ShiftReport, Status
+from gradscope.show.rebuilt import rebuilt
 from gradscope.version import __version__
 
 SCAN: Final = "gradscope/scan/1"
@@ -34,6 +33,9 @@ def shift_document(report: Report) -> dict[str, Any]:
     keys = ("run", "source", "step", "num_rows")
     references = [{key: getattr(step, key) for key in keys} for step in shift.steps if step.is_reference]
     body = _plain(shift)
+    if not references:
+        why = next(iter(shift.reasons.values()), "no step has inputs")
+        body["reasons"].setdefault("reference", why)
     return {
         "schema": SHIFT,
         "reference": references[0] if references else None,
@@ -79,16 +81,21 @@ def report_from(document: Mapping[str, Any], source: str) -> Report:
     schema = document.get("schema") if isinstance(document, Mapping) else None
     try:
         if schema == SCAN:
-            report: Report = _built(Report, document)
-            return report
+            return _checked(rebuilt(Report, document))
         if schema == REPORT:
-            report = _built(Report, document["scan"])
-            shift = _built(ShiftReport, document["shift"]) if document["shift"] else None
-            together = tuple(_built(AssociationReport, each) for each in document["correlate"])
+            report = _checked(rebuilt(Report, document["scan"]))
+            shift = rebuilt(ShiftReport, document["shift"]) if document["shift"] else None
+            together = tuple(rebuilt(AssociationReport, each) for each in document["correlate"])
             return dataclasses.replace(report, shift=shift, associations=together)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{source}: damaged {schema} document: {error!r}. Write it again.") from error
     raise UsageError(f"{source}: not a gradscope result: schema {schema!r}. Expected {SCAN} or {REPORT}.")
+
+
+def _checked(report: Report) -> Report:
+    for crossing in report.crossings:
+        Status(crossing.limit)  # raises where it is none that a screen could color
+    return report
 
 
 def _plain(value: Any) -> Any:
@@ -100,23 +107,4 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return value
-
-
-def _built(kind: Any, value: Any) -> Any:
-    """Rebuild a record of type ``kind`` from plain JSON; keys the record lacks are left out."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        known = {each.name for each in dataclasses.fields(kind)}
-        return kind(**{key: _built(hints[key], each) for key, each in value.items() if key in known})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        inner = next(each for each in arguments if each is not type(None))
-        return None if value is None else _built(inner, value)
-    if origin is Sequence:
-        return tuple(_built(arguments[0], each) for each in value)
-    if origin is tuple:
-        return tuple(value)
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(value)
     return value

@@ -3,13 +3,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from typing import Any
 
 import pandas as pd
 import pytest
 from makers import CASE_LAYER, HOSTILE, layer, report, snapshot
 
 from gradscope.errors import UsageError
-from gradscope.records import LayerGradient, Origin, Status
+from gradscope.records import LayerGradient, Origin, ShiftReport, Status
 from gradscope.show.frames import series_frame, shift_frame, to_csv, to_frame
 from gradscope.show.json_document import (
     as_json,
@@ -91,6 +92,60 @@ def test_foreign_and_damaged_documents_are_refused_in_one_line(document: object)
     with pytest.raises(UsageError) as caught:
         report_from(document, "x.json")  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def changed(value: object, *keys: str | int) -> dict[str, Any]:
+    """The whole document with the value at ``keys`` replaced."""
+    document: dict[str, Any] = json.loads(as_json(report_document(report())))
+    inner: Any = document
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        changed(3, "scan", "path"),
+        changed({"warn": "a"}, "scan", "limits"),
+        changed(["warn"], "scan", "limits"),
+        changed({"*": {"warn": "a"}}, "scan", "layer_limits"),
+        changed(1, "scan", "snapshots", 0, "run"),
+        changed(True, "scan", "snapshots", 0, "step"),
+        changed("6000", "scan", "snapshots", 0, "step"),
+        changed(0.5, "scan", "snapshots", 0, "num_zero"),
+        changed("a", "scan", "snapshots", 0, "zero_fraction"),
+        changed(float("nan"), "scan", "snapshots", 0, "zero_fraction"),
+        changed(10**400, "scan", "snapshots", 0, "norm"),
+        changed("abc", "scan", "snapshots"),
+        changed(["abc"], "scan", "snapshots", 0, "layers"),
+        changed(["a"], "scan", "snapshots", 0, "layers", 0, "shape"),
+        changed([0.1], "scan", "snapshots", 0, "layers", 0, "interval"),
+        changed(4, "scan", "snapshots", 0, "layers", 0, "anatomy"),
+        changed(["one batch"], "scan", "snapshots", 0, "reasons"),
+        changed({"clip_coefficient": 3}, "scan", "snapshots", 0, "reasons"),
+        changed("purple", "scan", "snapshots", 0, "status"),
+        changed(3, "scan", "snapshots", 0, "status"),
+        changed("purple", "scan", "crossings", 0, "limit"),
+        changed(7, "shift", "steps", 0, "slices", 0, "name"),
+        changed([3], "correlate", 0, "series"),
+        changed(3, "correlate"),
+    ],
+)
+def test_values_of_another_type_are_refused_in_one_line(document: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="damaged gradscope/report/1 document") as caught:
+        report_from(document, "x.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_reference_has_its_reason() -> None:
+    nothing = ShiftReport(reasons={".": "no replay buffer"})
+    document = shift_document(report(shift=nothing))
+    assert document["reference"] is None
+    assert document["reasons"]["reference"] == "no replay buffer"
+    assert shift_document(report(shift=None))["reasons"]["reference"] == "no step has inputs"
+    assert "reference" not in shift_document(report())["reasons"]
 
 
 def test_frame_has_a_row_for_each_layer_and_missing_values_stay_missing() -> None:
