@@ -20,14 +20,14 @@ def shift(
 ) -> int:
     """Compare the inputs of every step with the first: positions against market."""
     from gradscope.cli.terminal import check_outputs, emit, exit_code
-    from gradscope.cli.work import work_on
-    from gradscope.run import with_shift
+    from gradscope.cli.work import bare_slices, work_on
+    from gradscope.run import only_slices, with_shift
     from gradscope.show.frames import shift_frame
     from gradscope.show.json_document import shift_document
     from gradscope.show.shift_screen import shift_screen
 
     check_outputs(shared)
     work = work_on([path] if path else [], shared)
-    report = with_shift(work.report, work.opened, reference)
+    report = only_slices(with_shift(work.report, work.opened, reference), bare_slices(shared))
     emit(report, work.shared, shift_screen, shift_document, shift_frame)
     return exit_code(report, work.shared)

@@ -10,10 +10,7 @@ from gradscope.errors import UsageError
 from gradscope.settings import (
     Limits,
     Settings,
-    find_config,
-    read_config,
     selectors_from,
-    settings_from,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +46,9 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
     Raises:
         UsageError: a value is wrong; the line names it.
     """
-    settings = _configured(shared.config, paths)
+    from gradscope.run.configured import configured
+
+    settings = configured(paths, shared.config)
     slices = defined_slices(shared.slice_)
     changes: dict[str, Any] = {
         "zero_tolerance": shared.zero_tolerance,
@@ -63,12 +62,6 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
     if shared.zero_tolerance is not None and not 0 <= shared.zero_tolerance < float("inf"):
         raise UsageError(f"--zero-tolerance {shared.zero_tolerance}: must be 0 or more, like 1e-8.")
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
-
-
-def _configured(config: Path | None, paths: Sequence[Path]) -> Settings:
-    folders = [path if path.is_dir() else path.parent for path in paths]
-    found = config or find_config(*folders, Path.cwd())
-    return settings_from(read_config(found), str(found)) if found else Settings()
 
 
 def defined_slices(options: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
@@ -90,6 +83,11 @@ def defined_slices(options: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
 def selected_slice(shared: Shared) -> str | None:
     """The slice the last ``--slice`` names, by definition or alone."""
     return shared.slice_[-1].partition("=")[0].strip() if shared.slice_ else None
+
+
+def bare_slices(shared: Shared) -> list[str]:
+    """Slices that ``--slice NAME`` selects without defining them."""
+    return [option.strip() for option in shared.slice_ or () if "=" not in option]
 
 
 def _limits(text: str, limits: Limits) -> Limits:
@@ -114,7 +112,7 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False) ->
         UsageError: a path, option or configuration is wrong, or nothing was scanned yet.
     """
     from gradscope.cli.terminal import notice, progress_bar
-    from gradscope.run import one_run, open_run, scan_opened
+    from gradscope.run import check_slices, one_run, open_run, scan_opened
     from gradscope.show.json_document import report_from, scan_document
     from gradscope.store import LastScan, last_scan, state_key
     from gradscope.store import remember as store
@@ -124,12 +122,13 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False) ->
         last = last_scan(Path.cwd())
         paths = [_shown(Path(path)) for path in last.paths]
         shared = replace(shared, **_kept_options(shared, last.options))
-        notice(f"last scan of this directory: {' '.join(str(path) for path in paths)}", shared)
+        notice(f"last scan of this directory: {' '.join([*map(str, paths), *_words(shared)])}", shared)
     settings = settings_of(shared, paths)
     with progress_bar(shared) as progress:
         opened = open_run(*paths, settings=settings, progress=progress)
         if shared.run is not None:
             opened = one_run(opened, shared.run)
+        check_slices(opened, bare_slices(shared))
         key = state_key(settings, opened.found.files)
         if last is not None and last.key == key and shared.run is None:
             report = report_from(last.document, "the last scan")
@@ -137,7 +136,9 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False) ->
             report = scan_opened(opened, progress)
     if remember and shared.run is None:
         absolute = [str(path.absolute()) for path in paths]
-        options = {name: _plain(getattr(shared, name)) for name in REMEMBERED}
+        # A bare --slice NAME selects for one command only.
+        lasting = replace(shared, slice_=[each for each in shared.slice_ or () if "=" in each] or None)
+        options = {name: _plain(getattr(lasting, name)) for name in REMEMBERED}
         try:
             store(
                 LastScan(paths=absolute, options=options, key=key, document=scan_document(report)), Path.cwd()
@@ -145,6 +146,16 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False) ->
         except OSError as error:
             notice(f"this scan is not remembered: {error.filename or Path.cwd()}: {error.strerror}", shared)
     return Work(opened=opened, report=report, shared=shared)
+
+
+def _words(shared: Shared) -> list[str]:
+    """Options that hold for a remembered scan, as one would type them."""
+    words: list[str] = []
+    for name in REMEMBERED:
+        value = getattr(shared, name)
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        words.extend(f"--{name.strip('_').replace('_', '-')} {each}" for each in values)
+    return words
 
 
 def _shown(path: Path) -> Path:

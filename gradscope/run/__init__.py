@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from gradscope.errors import NothingReadable, UnreadableFile, UsageError
 from gradscope.judge import crossings
-from gradscope.records import Report, ShiftReport
-from gradscope.run.find import find, only_of_file
+from gradscope.records import Report
+from gradscope.run.asked import check_layers, check_slices
+from gradscope.run.configured import configured
+from gradscope.run.find import find
 from gradscope.run.gradient import snapshot_gradient
-from gradscope.run.inputs import POSITION, RunSlices, activity, run_slices
+from gradscope.run.inputs import RunSlices, activity, run_slices
 from gradscope.run.join import moments
 from gradscope.run.listing import (
     Opened,
@@ -24,21 +26,23 @@ from gradscope.run.listing import (
     file_names,
     no_slice,
     replay_files,
-    report_notes,
     slice_selectors,
     slices_from,
     timeline_files,
 )
-from gradscope.run.shifted import run_shift
+from gradscope.run.named import leave_out_unnamed, only_named
+from gradscope.run.notes import report_notes
+from gradscope.run.recorded import POSITION
+from gradscope.run.shifted import only_slices, with_shift
 from gradscope.run.together import association_report
-from gradscope.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradscope.records import SnapshotGradient, StepShift
+    from gradscope.records import SnapshotGradient
     from gradscope.run.find import Found, Progress, RunFiles
     from gradscope.run.join import Moment
+    from gradscope.settings import Settings
 
 
 def open_run(
@@ -46,20 +50,24 @@ def open_run(
 ) -> Opened:
     """Open every file under the paths and join what belongs together; nothing in a file is executed.
 
+    Without ``settings``: those of the gradscope.toml in a path's folder or the working directory.
+
     Raises:
-        UsageError: a path does not exist, or a slice does not fit the observations.
+        UsageError: a path, the configuration or a slice is wrong.
     """
-    settings = settings or Settings()
     places = [Path(path) for path in paths]
+    settings = configured(places) if settings is None else settings
     found = find(places, progress)
-    if len(places) == 1 and not places[0].is_dir():
-        found = only_of_file(found, places[0])
     runs = []
     for files in found.runs:
         joined = tuple(moments(files))
-        if joined or files.replays or files.timelines:
-            slices = _slices_or_why_not(found, files, joined, settings)
-            runs.append(OpenedRun(files=files, moments=joined, slices=slices))
+        # Of the whole run, so that a file alone shows the activity that it has among the others.
+        slices = _slices_or_why_not(found, files, joined, settings)
+        kept = only_named(files, joined, found)
+        if kept or files.replays or files.timelines:
+            runs.append(OpenedRun(files=files, moments=kept, slices=slices))
+    leave_out_unnamed(found)
+    check_layers(runs, settings)
     return Opened(found=found, runs=tuple(runs), settings=settings)
 
 
@@ -127,25 +135,6 @@ def _measured(opened: Opened, run: OpenedRun, moment: Moment) -> SnapshotGradien
         return None
 
 
-def with_shift(report: Report, opened: Opened, reference: str | None = None) -> Report:
-    """The report with the input shift of every run added.
-
-    Raises:
-        UsageError: the reference is no step of the run.
-    """
-    steps: list[StepShift] = []
-    reasons: dict[str, str] = {}
-    for run in opened.runs:
-        shifted, reason = run_shift(run.moments, run.slices, opened.found.relative, reference)
-        steps.extend(shifted)
-        if reason:
-            reasons[run.files.run] = reason
-    shift = ShiftReport(
-        steps=tuple(steps), slices=slice_selectors(opened), slices_from=slices_from(opened), reasons=reasons
-    )
-    return replace(report, shift=shift)
-
-
 def with_associations(report: Report, opened: Opened, name: str = POSITION) -> Report:
     """The report with slice activity against zeros added, run by run.
 
@@ -177,10 +166,10 @@ def with_associations(report: Report, opened: Opened, name: str = POSITION) -> R
 def scan(
     path: str | Path, *more: str | Path, settings: Settings | None = None, progress: Progress | None = None
 ) -> Report:
-    """Scan checkpoints under the paths, as ``gradscope scan`` does.
+    """Scan checkpoints under the paths, as ``gradscope scan`` does, its configuration file included.
 
     Raises:
-        UsageError: a path does not exist, or a slice does not fit the observations.
+        UsageError: a path, the configuration or a slice is wrong.
         NothingReadable: nothing could be read.
     """
     report = scan_opened(open_run(path, *more, settings=settings, progress=progress), progress)
@@ -209,8 +198,10 @@ def one_run(opened: Opened, name: str | None) -> Opened:
 __all__ = [
     "Opened",
     "OpenedRun",
+    "check_slices",
     "nothing_readable",
     "one_run",
+    "only_slices",
     "open_run",
     "scan",
     "scan_opened",

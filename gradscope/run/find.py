@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import UnreadableFile, UsageError
 from gradscope.read import open_file, reader_of
 from gradscope.records import LeftOut, Normalizer, Replay, Snapshot, Timeline
+from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +62,16 @@ class Found:
     runs: list[RunFiles] = field(default_factory=list)
     skipped: list[LeftOut] = field(default_factory=list)
     unreadable: list[LeftOut] = field(default_factory=list)
+    named: list[Path] = field(default_factory=list)
+    """Files that were a PATH of their own, absolute."""
+    folders: list[Path] = field(default_factory=list)
+    """Folders that were a PATH, absolute."""
+    unused_configs: list[Path] = field(default_factory=list)
+    """Configuration files of sub-folders: one configuration holds for a whole PATH."""
+
+    def holds(self, folder: Path) -> bool:
+        """Whether the folder was a PATH or lies in one."""
+        return any(folder.is_relative_to(each) for each in self.folders)
 
     def relative(self, path: Path) -> str:
         """Name of a file as reports show it: relative to PATH."""
@@ -114,8 +124,10 @@ def _paths_found(paths: Sequence[Path]) -> Found:
     wanted: dict[Path, None] = {}
     for path, folder in zip(paths, folders, strict=True):
         if path.is_dir():
+            found.folders.append(folder)
             wanted.update(dict.fromkeys(_walk(folder, found)))
         else:
+            found.named.append(folder / path.name)
             wanted.update(dict.fromkeys(_with_siblings(folder / path.name)))
     found.files = list(wanted)
     return found
@@ -145,6 +157,10 @@ def _with_siblings(path: Path) -> Iterator[Path]:
 
 
 def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | None:
+    if path.name == CONFIG_NAME and path not in found.named:
+        if found.holds(path.parent) and path.parent not in found.folders:
+            found.unused_configs.append(path)
+        return None
     try:
         if reader_of(path) is None:
             found.skipped.append(LeftOut(source=found.relative(path), reason=NO_KNOWN_FORMAT))
@@ -174,36 +190,3 @@ def _file(record: Snapshot | Replay | Normalizer | Timeline, files: RunFiles, ke
             files.replays.append(ReplayFileOpened(replay=stripped, num_rows=rows, kept=keep))
             return size if keep else 0
     return 0
-
-
-def only_of_file(found: Found, path: Path) -> Found:
-    """Leave only one file and what belongs to it: same folder, same step (or a step unknown)."""
-    target = _absolute(path)
-    for files in found.runs:
-        named = [each for each in _records(files) if each.source == target]
-        step = named[0].step if named and not isinstance(named[0], Timeline) else None
-        files.checkpoints = [each for each in files.checkpoints if each.source == target]
-        files.recorded = [each for each in files.recorded if each.source == target or each.step == step]
-        files.normalizers = [each for each in files.normalizers if each.step in {step, None}]
-        files.replays = [
-            each for each in files.replays if each.replay.source == target or each.replay.step in {step, None}
-        ]
-    found.skipped = [left for left in found.skipped if found.base / left.source == target]
-    found.unreadable = [left for left in found.unreadable if found.base / left.source == target]
-    return found
-
-
-def _records(files: RunFiles) -> Iterator[Snapshot | Replay | Normalizer | Timeline]:
-    yield from files.checkpoints
-    yield from files.recorded
-    yield from files.normalizers
-    yield from files.timelines
-    yield from (each.replay for each in files.replays)
-
-
-def by_step(files: Sequence[Snapshot]) -> dict[int | None, list[Snapshot]]:
-    """Snapshots of one run, grouped by step."""
-    groups: dict[int | None, list[Snapshot]] = defaultdict(list)
-    for snapshot in files:
-        groups[snapshot.step].append(snapshot)
-    return groups

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradscope.measure import active_rows, guess_slices, resolve_slices, resting_values, slice_values
 from gradscope.records import Observed, Slice
+from gradscope.run.recorded import POSITION, counted_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
-POSITION: Final = "position"
 MARKET: Final = "market"
+NOT_AT_REST: Final = "normalised batch: the resting value is not known"
+NO_SLICES: Final = "no slices are set, and they"
 MAX_GUESSED_COLUMNS: Final = 65_536
 """Wider observations are images: their columns are no features to guess slices from."""
 
@@ -38,6 +40,10 @@ class RunSlices:
     feature_names: tuple[str, ...] | None = None
     reason: str | None = None
     """Why there are none."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Observation shape by key."""
+    normalised: bool = False
+    """Whether recorded batches went through VecNormalize: what they rest at moves from step to step."""
     resting: Mapping[str, Array] = field(default_factory=dict)
     """Per slice: the value each column rests at, from the earliest rows of the run."""
 
@@ -127,24 +133,36 @@ def run_slices(files: RunFiles, moments: Sequence[Moment], settings: Settings) -
     observed = _observed(files)
     length = settings.sequence_length or observed.sequence_length
     names = settings.feature_names or observed.feature_names
-    first = next((window for moment in moments if (window := step_window(moment)) is not None), None)
+    normalised = any(each.norm_observations for each in files.normalizers)
+    # Replays hold observations as collected; recorded batches only where nothing normalised them.
+    early = sorted(moments, key=lambda moment: normalised and moment.replay is None)
+    first = next((window for moment in early if (window := step_window(moment)) is not None), None)
     if first is None:
-        return RunSlices(reason="no replay buffer and no recorded batch: the inputs are not known")
+        return RunSlices(reason=_no_inputs(files))
     shapes = {key: each.shape[1:] for key, each in first.raw.items()}
     selectors = settings.slices or observed.slices
     source = (settings.slices_from or "option") if settings.slices else "recorded"
     if not selectors:
-        selectors, source = _guessed(moments, length), "guessed"
+        source = "guessed"
+        selectors, why_not = _guessed(moments, length)
     if not selectors:
-        reason = (
-            "no slices are set, and no column is constant early and varies later; try --slice position=A:B"
-        )
-        return RunSlices(source=source, sequence_length=length, feature_names=names, reason=reason)
+        return RunSlices(source=source, sequence_length=length, feature_names=names, reason=why_not)
     slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
-    resting = {each.name: resting_values(slice_values(first.raw, each, length)) for each in slices}
     return RunSlices(
-        slices=slices, source=source, sequence_length=length, feature_names=names, resting=resting
+        slices=slices,
+        source=source,
+        sequence_length=length,
+        feature_names=names,
+        shapes=shapes,
+        normalised=normalised,
+        resting={each.name: resting_values(slice_values(first.raw, each, length)) for each in slices},
     )
+
+
+def _no_inputs(files: RunFiles) -> str:
+    if files.replays:
+        return f"no snapshot could claim {files.replays[0].replay.source.name}: the inputs are not known"
+    return "no replay buffer and no recorded batch: the inputs are not known"
 
 
 def _observed(files: RunFiles) -> Observed:
@@ -153,20 +171,36 @@ def _observed(files: RunFiles) -> Observed:
     return next((each for each in (*recorded, *timelines) if each is not None), Observed())
 
 
-def _guessed(moments: Sequence[Moment], length: int | None) -> dict[str, tuple[str, ...]]:
-    """Columns of the newest bar that are constant in the earliest replay and vary later: `position`."""
+def _guessed(moments: Sequence[Moment], length: int | None) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Columns of the newest bar that are constant in the earliest replay and vary later: `position`.
+
+    Also why there are none.
+    """
     extremes: list[Array] = []
     for moment in moments:
         window = step_window(moment) if moment.replay else None
-        if window is None or not window.num_rows or set(window.raw) != {""}:
+        if window is None or not window.num_rows:
             continue
+        if set(window.raw) != {""}:
+            keys = ", ".join(window.raw)
+            return (
+                {},
+                f"{NO_SLICES} are not guessed from Dict observations; try --slice position=key:NAME ({keys})",
+            )
         rows = window.raw[""]
         if np.prod(rows.shape[1:]) > MAX_GUESSED_COLUMNS:
-            return {}
+            return {}, f"{NO_SLICES} are not guessed from images; try --slice position=A:B"
         bars = slice_values({"": rows}, None, length)
         extremes.append(np.stack([bars.min(axis=0), bars.max(axis=0)]))
+    if len(extremes) < 2:  # noqa: PLR2004 - earliest and later
+        return (
+            {},
+            f"{NO_SLICES} are guessed from replay buffers of two steps or more; try --slice position=A:B",
+        )
     guess = guess_slices(extremes)
-    return {POSITION: guess} if guess else {}
+    if guess:
+        return {POSITION: guess}, ""
+    return {}, "no slices are set, and no column is constant early and varies later; try --slice position=A:B"
 
 
 def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity:
@@ -177,30 +211,29 @@ def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity
         reason = known.reason or f"no slice is called {name!r}; try --slice {name}=A:B"
         return Activity(reasons=dict.fromkeys(keys, reason))
     recorded = moment.recorded
-    if known.source == "recorded" and name == POSITION and (counted := _as_recorded(recorded)):
-        return counted
-    if recorded is not None and recorded.observations:
-        return _counted(recorded.observations, wanted, known, moment)
+    if recorded is not None and counted_as(recorded.observed, wanted, known.shapes):
+        counted = _as_recorded(recorded)
+        if counted is not None:
+            return counted
+    has_batch = recorded is not None and bool(recorded.observations)
+    if recorded is not None and has_batch and not known.normalised:
+        return _counted(recorded.observations, wanted, known)
+    if moment.replay is None and has_batch:
+        return Activity(reasons=dict.fromkeys(keys, NOT_AT_REST))
     window = step_window(moment)
     if window is None or not window.num_rows:
         return Activity(reasons=dict.fromkeys(keys, "no replay buffer and no recorded batch of this step"))
-    return _counted(window.raw, wanted, known, None)
+    return _counted(window.raw, wanted, known)
 
 
-def _as_recorded(recorded: Snapshot | None) -> Activity | None:
+def _as_recorded(recorded: Snapshot) -> Activity | None:
     """The recorder's own count: it knew where a normalised column rests; a batch alone does not tell."""
-    if recorded is None or recorded.num_active is None or not recorded.num_rows:
+    if recorded.num_active is None or not recorded.num_rows:
         return None
     return Activity(fraction=recorded.num_active / recorded.num_rows, num_active=recorded.num_active)
 
 
-def _counted(
-    observations: Mapping[str, Array], wanted: Slice, known: RunSlices, batch_of: Moment | None
-) -> Activity:
+def _counted(observations: Mapping[str, Array], wanted: Slice, known: RunSlices) -> Activity:
     values = slice_values(observations, wanted, known.sequence_length)
-    resting = known.resting[wanted.name]
-    if batch_of is not None and batch_of.normalizer is not None:
-        # A normalised batch rests elsewhere than the raw replay: take its own most frequent values.
-        resting = resting_values(values)
-    active = active_rows(values, resting)
+    active = active_rows(values, known.resting[wanted.name])
     return Activity(fraction=float(active.mean()), num_active=int(active.sum()))

@@ -1,17 +1,15 @@
-"""Opened runs, and what a report lists of their files, slices and notes."""
+"""Opened runs, and what a report lists of their files and slices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradscope.measure import overlap_notes
 from gradscope.records import ReplayFile, TimelineFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from gradscope.records import SnapshotGradient
     from gradscope.run.find import Found, RunFiles
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
@@ -88,21 +86,3 @@ def timeline_files(opened: Opened) -> tuple[TimelineFile, ...]:
         for run in opened.runs
         for each in run.files.timelines
     )
-
-
-def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple[str, ...]:
-    """What a user should know of how this was measured."""
-    notes = []
-    guessed = [run for run in opened.runs if run.slices.source == "guessed" and run.slices.slices]
-    if guessed:
-        notes.append(
-            "slices were guessed: columns constant in the earliest replay and varying later are `position`"
-        )
-    selectors = {
-        tuple(each.selector for each in run.slices.slices) for run in opened.runs if run.slices.slices
-    }
-    if len(selectors) > 1:
-        notes.append("runs differ in their slices; the first run's are shown")
-    notes.extend(note for run in opened.runs for note in overlap_notes(run.slices.slices))
-    notes.extend(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes)
-    return tuple(notes)

@@ -10,13 +10,15 @@ import numpy as np
 from gradscope.judge import association_verdict
 from gradscope.measure import associations
 from gradscope.records import ALL_LAYERS, AssociationReport, SeriesPoint
-from gradscope.run.inputs import POSITION, RunSlices
 from gradscope.run.inputs import activity as activity_of
+from gradscope.run.listing import no_slice
+from gradscope.run.recorded import why_not_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gradscope.records import SnapshotGradient, Timeline
+    from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 NO_EFFECTS = "interventions are not built into this version, so nothing here says what caused the zeros"
+NO_ACTIVITY = "the recorder counted no activity, or the rows of the step are not known"
+NO_ZEROS = "no gradient was seen at that step"
+CONSTANT = "the activity never changes its level"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +54,17 @@ def association_report(
     settings: Settings,
 ) -> AssociationReport:
     """Association of one slice with the zeros of every wanted layer; never a claim of cause."""
-    if timeline is not None and name == POSITION and np.isfinite(timeline.num_active).any():
+    why_not = _why_not(timeline, name, known, settings) if timeline else None
+    if timeline is not None and why_not is None:
         series = timeline_series(timeline, settings)
     else:
         series = _checkpoint_series(moments, snapshots, known, name)
     layers, change_step = associations(series.activity, series.fractions, series.steps)
     verdict, reason = association_verdict(name, layers, change_step)
+    if not np.isfinite(series.activity).any() and known.named(name) is None:
+        reason = f"the activity of {name!r} is not known: {known.reason or no_slice(name, known)}"
+    if why_not:
+        reason = f"{reason.rstrip('.')}. {why_not}."
     return AssociationReport(
         slice=name,
         run=run,
@@ -65,8 +75,34 @@ def association_report(
         layers=layers,
         verdict=verdict,
         reason=reason,
-        reasons={"effects": NO_EFFECTS},
+        reasons={
+            "effects": NO_EFFECTS,
+            **({"source": why_not} if why_not else {}),
+            **_missing(series, change_step, known, name),
+        },
     )
+
+
+def _why_not(timeline: Timeline, name: str, known: RunSlices, settings: Settings) -> str | None:
+    if not np.isfinite(timeline.num_active).any():
+        return f"{timeline.source.name} is not used: it counts no activity"
+    return why_not_timeline(timeline, name, known, settings)
+
+
+def _missing(series: Series, change_step: int | None, known: RunSlices, name: str) -> dict[str, str]:
+    """Why there are nulls in the series, by key."""
+    never = not np.isfinite(series.activity).any()
+    unknown = known.reason or (no_slice(name, known) if known.named(name) is None else NO_ACTIVITY)
+    active = unknown if never and series.source != "timeline" else NO_ACTIVITY
+    reasons = {
+        "activity": (series.activity, active),
+        "num_open_positions": (series.num_active, active),
+        "zero_fraction": (series.fractions[ALL_LAYERS], NO_ZEROS),
+    }
+    found = {key: why for key, (values, why) in reasons.items() if not np.isfinite(values).all()}
+    if change_step is None:
+        found["activity_change_step"] = active if never else CONSTANT
+    return found
 
 
 def timeline_series(timeline: Timeline, settings: Settings) -> Series:

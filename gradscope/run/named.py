@@ -1,0 +1,48 @@
+"""A PATH that is a file: what is left of a run is that file and the snapshot it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from gradscope.run.find import Found, RunFiles
+    from gradscope.run.join import Moment
+
+
+def only_named(files: RunFiles, joined: Sequence[Moment], found: Found) -> tuple[Moment, ...]:
+    """The moments with a file that was named, and ``files`` stripped of all others.
+
+    A run of which only unreadable or unknown files were named is left with nothing. Call it after
+    joining: which checkpoint came before, and which claims a replay buffer, is known of whole runs only.
+    """
+    if found.holds(files.folder):
+        return tuple(joined)
+    kept = [moment for moment in joined if any(path in found.named for path in _sources(moment))]
+    used = {path for moment in kept for path in _sources(moment)} | set(found.named)
+    files.checkpoints = [each for each in files.checkpoints if each.source in used]
+    files.recorded = [each for each in files.recorded if each.source in used]
+    files.replays = [each for each in files.replays if each.replay.source in used]
+    files.normalizers = [each for each in files.normalizers if each.source in used]
+    if not (kept or files.replays):
+        files.timelines = [each for each in files.timelines if each.source in used]
+    return tuple(kept)
+
+
+def leave_out_unnamed(found: Found) -> None:
+    """Forget siblings that were only looked at because a file beside them was named."""
+    for rows in (found.skipped, found.unreadable):
+        rows[:] = [
+            left
+            for left in rows
+            if (path := found.base / left.source) in found.named or found.holds(path.parent)
+        ]
+
+
+def _sources(moment: Moment) -> Iterator[Path]:
+    snapshots = (moment.checkpoint, moment.recorded, moment.normalizer)
+    yield from (each.source for each in snapshots if each is not None)
+    if moment.replay is not None:
+        yield moment.replay.replay.source

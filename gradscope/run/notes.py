@@ -1,0 +1,81 @@
+"""What a user should know of how a report came about: filters, files left aside, guesses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradscope.measure import overlap_notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gradscope.records import SnapshotGradient
+    from gradscope.run.find import Found
+    from gradscope.run.listing import Opened, OpenedRun
+    from gradscope.settings import Settings
+
+
+def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple[str, ...]:
+    """One line each, the weightiest first."""
+    return (
+        *_layer_filter(opened),
+        *_slices(opened),
+        *_files(opened),
+        *(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes),
+    )
+
+
+def _layer_filter(opened: Opened) -> Iterator[str]:
+    settings = opened.settings
+    names = {name for run in opened.runs for name in layer_names(run)}
+    if not names or not (settings.layers or settings.skip_layers):
+        return
+    kept = sum(settings.wants_layer(name) for name in names)
+    yield f"only layers that {_filter_words(settings)}: {kept} of {len(names)}"
+
+
+def _filter_words(settings: Settings) -> str:
+    fit = f"fit {', '.join(map(repr, settings.layers))}" if settings.layers else ""
+    skip = f"do not fit {', '.join(map(repr, settings.skip_layers))}" if settings.skip_layers else ""
+    return " and ".join(filter(None, (fit, skip)))
+
+
+def layer_names(run: OpenedRun) -> dict[str, None]:
+    """Layers of all snapshots and timelines of a run, wanted or not."""
+    snapshots = (each for moment in run.moments for each in (moment.checkpoint, moment.recorded) if each)
+    names = dict.fromkeys(name for each in snapshots for name in each.layers)
+    return names | dict.fromkeys(layer.name for each in run.files.timelines for layer in each.layers)
+
+
+def _slices(opened: Opened) -> Iterator[str]:
+    known = [run.slices for run in opened.runs if run.slices.slices]
+    if any(each.source == "guessed" for each in known):
+        yield "slices were guessed: columns constant in the earliest replay and varying later are `position`"
+    if len({tuple(each.selector for each in run.slices) for run in known}) > 1:
+        yield "runs differ in their slices; the first run's are shown"
+    for each in known:
+        yield from overlap_notes(each.slices)
+
+
+def _files(opened: Opened) -> Iterator[str]:
+    found = opened.found
+    for path in found.unused_configs:
+        folder = found.relative(path.parent)
+        yield (
+            f"{found.relative(path)} is not used by itself: one configuration holds for a whole PATH. "
+            f"Scan {folder}, or give --config"
+        )
+    for run in opened.runs:
+        yield from _unclaimed(run, found)
+        names = [found.relative(each.source) for each in run.files.timelines]
+        if len(names) > 1:
+            yield f"of several timelines {names[0]} is used, not {', '.join(names[1:])}"
+
+
+def _unclaimed(run: OpenedRun, found: Found) -> Iterator[str]:
+    claimed = {moment.replay.replay.source for moment in run.moments if moment.replay}
+    for each in (each.replay for each in run.files.replays if run.moments):
+        if each.source in claimed:
+            continue
+        why = "no step" if each.step is None else f"step {each.step}, which no snapshot has"
+        yield f"{found.relative(each.source)} is not used: it has {why}, so no snapshot could claim it"
