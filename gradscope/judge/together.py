@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradscope.records import Association
 
 NOT_TESTABLE: Final = "associated, effect not testable"
+TIMING: Final = "That is timing, not a cause: only an intervention on the input can tell, and none was made."
 MAX_NAMED: Final = 3
 """Layers named in the reason; the others are counted."""
 
@@ -31,8 +32,11 @@ def association_verdict(
     """
     named = [layer for layer in layers if layer.name != ALL_LAYERS] or list(layers)
     associated = [layer for layer in named if layer.verdict == "associated"]
+    pooled = [layer for layer in layers if layer.name == ALL_LAYERS and layer.verdict == "associated"]
     if associated:
         return NOT_TESTABLE, _associated(slice_name, associated, len(named), change_step)
+    if pooled:
+        return NOT_TESTABLE, _pooled(slice_name, pooled[0], change_step)
     tested = [layer for layer in named if layer.verdict == "not associated"]
     if tested:
         return "not associated", _not_associated(slice_name, tested, change_step)
@@ -49,8 +53,15 @@ def _associated(
     when = "" if change_step is None else f", whose level changes most at step {change_step}"
     return (
         f"zeros of {len(layers)} of {num_layers} layers ({names}{others}) rise together with "
-        f"{slice_name!r} activity{when}. That is timing, not a cause: only an intervention on the input "
-        "can tell, and none was made."
+        f"{slice_name!r} activity{when}. {TIMING}"
+    )
+
+
+def _pooled(slice_name: str, total: Association, change_step: int | None) -> str:
+    when = "" if change_step is None else f", whose level changes most at step {change_step}"
+    return (
+        f"zeros of all layers together rise with {slice_name!r} activity{when} (p = "
+        f"{total.p_value_adjusted:.2g}); no single layer stands out. {TIMING}"
     )
 
 

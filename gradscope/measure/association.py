@@ -9,6 +9,7 @@ import numpy as np
 
 from gradscope.measure.coincidence import (
     NO_ONSET,
+    better_of,
     chances,
     detrended,
     effective_points,
@@ -17,7 +18,8 @@ from gradscope.measure.coincidence import (
     onset_closeness,
     shifted_correlations,
 )
-from gradscope.records import Association
+from gradscope.measure.correlation import pearson, spearman
+from gradscope.records import ALL_LAYERS, Association
 from gradscope.settings import MIN_STEPS, SIGNIFICANCE
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 MAX_POINTS: Final = 500
 """Longer timelines are averaged over equal blocks of rows down to this many points."""
 NUM_TESTS: Final = 2
-"""Levels and onsets; the better p-value is doubled (Bonferroni)."""
+"""Levels and onsets; a layer's better p-value is doubled (Bonferroni)."""
 ASSOCIATED: Final = "associated"
 NOT_ASSOCIATED: Final = "not associated"
 TOO_FEW: Final = "too few steps"
@@ -72,17 +74,18 @@ def associations(
     """Association of each layer's zeros with the activity, and the step of the activity's own change.
 
     Two questions per layer, each answered by shifting the one activity series in a circle, jointly for
-    all layers, with the step-down maximum over layers (Westfall-Young); the better answer is doubled:
+    all layers, with the step-down maximum over layers (Westfall-Young); the better answer is doubled. The
+    pooled total "*" is asked by itself, the better answer calibrated by the same shifts (min-p):
 
     - levels: r of both series after a straight line is taken out of each;
-    - onsets: how close the layer's zeros and the activity leave the level they had at first. It sees
+    - onsets: how soon after the activity the layer's zeros leave the level they had at first. It sees
       zeros that answer in several plateaus, whose largest comes late.
 
     Both are one-sided: only zeros that rise with the activity count. The columns of a slice that was flat
     lose their zeros by construction when it comes alive, in every healthy run.
 
     ``pearson`` and ``spearman`` are of the series as they are, trend included; the p-values are not.
-    Fewer than 12 usable steps, or too few shifts for any p-value below 0.05, is "too few steps".
+    Too few steps for any p-value below 0.05 is "too few steps".
 
     Args:
         activity: [steps], 0..1; NaN where unknown.
@@ -145,9 +148,9 @@ def _tested(series: _Series) -> dict[str, _Tested]:
     onsets = np.array([onset(layer, rising=True) for layer in layers])
     # A layer that never leaves its line is not better than chance at any shift.
     varies = residuals.any(axis=1, keepdims=True)
-    levels = chances(np.where(varies, correlations, -np.inf))
-    starts = chances(onset_closeness(own_onset, onsets, len(activity)))
-    p_value, adjusted = np.minimum(1, NUM_TESTS * np.minimum(levels, starts))
+    levels = np.where(varies, correlations, -np.inf)
+    starts = onset_closeness(own_onset, onsets, len(activity))
+    p_value, adjusted = _chances(names, levels, starts)
     lags = _lags(correlations) * series.block
     return {
         name: _Tested(
@@ -159,6 +162,18 @@ def _tested(series: _Series) -> dict[str, _Tested]:
         )
         for place, name in enumerate(names)
     }
+
+
+def _chances(names: list[str], levels: Floats, starts: Floats) -> tuple[Floats, Floats]:
+    """p-values alone and adjusted; the pooled total stands for itself, layers are corrected for layers."""
+    alone, adjusted = np.ones(len(names)), np.ones(len(names))
+    layers = np.array([name != ALL_LAYERS for name in names])
+    if layers.any():
+        tests = np.minimum(chances(levels[layers]), chances(starts[layers]))
+        alone[layers], adjusted[layers] = np.minimum(1, NUM_TESTS * tests)
+    if not layers.all():
+        alone[~layers] = adjusted[~layers] = chances(better_of(levels[~layers], starts[~layers]))[0]
+    return alone, adjusted
 
 
 def _points(values: Floats, block: int) -> Floats:
@@ -181,7 +196,7 @@ def _association(name: str, values: Floats, series: _Series, tested: _Tested | N
     change = level_change(values)
     reasons: dict[str, str] = {} if change is not None else {"change_step": CONSTANT_ZEROS}
     change_step = None if change is None else int(series.steps[change])
-    correlation = _correlation(series.activity, values), _correlation(_rank(series.activity), _rank(values))
+    correlation = pearson(series.activity, values), spearman(series.activity, values)
     if correlation[0] is None:
         missing = CONSTANT_ZEROS if change is None else CONSTANT_ACTIVITY
         reasons |= dict.fromkeys(("pearson", "spearman"), missing)
@@ -224,29 +239,7 @@ def _verdict(changes: bool, series: _Series, tested: _Tested | None) -> tuple[st
 
 def _too_sparse(name: str, number: int) -> Association:
     why = f"{number} steps, less than half of what the fullest layer has" if number else NEVER_KNOWN
-    measures = (
-        "pearson",
-        "spearman",
-        "p_value",
-        "p_value_adjusted",
-        "effective_num_steps",
-        "lag",
-        "change_step",
-        "verdict",
+    nulls = "pearson spearman p_value p_value_adjusted effective_num_steps lag change_step verdict"
+    return Association(
+        name=name, num_steps=number, verdict=TOO_FEW, reasons=dict.fromkeys(nulls.split(), why)
     )
-    return Association(name=name, num_steps=number, verdict=TOO_FEW, reasons=dict.fromkeys(measures, why))
-
-
-def _correlation(one: Floats, other: Floats) -> float | None:
-    if len(one) < 2 or one.max() == one.min() or other.max() == other.min():  # noqa: PLR2004
-        return None
-    a, b = one - one.mean(), other - other.mean()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
-
-
-def _rank(values: Floats) -> Floats:
-    """Ranks, ties sharing their mean."""
-    _, place, number = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(number)
-    ranks: Floats = (ends - (number - 1) / 2)[place]
-    return ranks

@@ -40,12 +40,6 @@ def test_nothing_together_says_how_close_it_was() -> None:
     assert "0.2 over 2 layers" in reason
 
 
-def test_the_pooled_total_alone_is_no_layer() -> None:
-    layers = [one(ALL_LAYERS, "associated", 0.01), one("a", "not associated", 0.3)]
-    assert association_verdict("position", layers, None)[0] == "not associated"
-
-
-@pytest.mark.parametrize(("number", "verdict"), [(6, "too few steps"), (200, "not associated")])
 def test_what_cannot_be_tested_says_why(number: int, verdict: str) -> None:
     zeros = np.random.default_rng(0).uniform(size=number)
     layers, change = associations(np.zeros(number), {"a": zeros}, STEPS[:number])
@@ -56,3 +50,11 @@ def test_what_cannot_be_tested_says_why(number: int, verdict: str) -> None:
 
 def test_no_layer_at_all_is_too_few() -> None:
     assert association_verdict("position", [], None)[0] == "too few steps"
+
+
+def test_the_pooled_total_alone_is_enough_and_is_called_so() -> None:
+    layers = [one(ALL_LAYERS, "associated", 0.03), one("a", "not associated", 0.2)]
+    verdict, reason = association_verdict("position", layers, 5000)
+    assert verdict == "associated, effect not testable"
+    assert "all layers together" in reason
+    assert "not a cause" in reason
