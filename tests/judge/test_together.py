@@ -40,6 +40,7 @@ def test_nothing_together_says_how_close_it_was() -> None:
     assert "0.2 over 2 layers" in reason
 
 
+@pytest.mark.parametrize(("number", "verdict"), [(6, "too few steps"), (200, "not associated")])
 def test_what_cannot_be_tested_says_why(number: int, verdict: str) -> None:
     zeros = np.random.default_rng(0).uniform(size=number)
     layers, change = associations(np.zeros(number), {"a": zeros}, STEPS[:number])
