@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.show.rows import KINDS, safe
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters a spreadsheet would take for a formula."""
+_DTYPES: Final = {float: "Float64", int: "Int64", str: "string"}
+"""Nullable type of a column by what it holds, the first that fits."""
 
 
 def to_frame(report: Report) -> pd.DataFrame:
@@ -20,7 +22,7 @@ def to_frame(report: Report) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  heavy, only where asked for
 
     rows = [_row(snapshot, layer) for snapshot in report.snapshots for layer in snapshot.layers]
-    return pd.DataFrame(rows, columns=_columns()).convert_dtypes()
+    return _typed(pd.DataFrame(rows, columns=_columns(), dtype=object))
 
 
 def shift_frame(report: Report) -> pd.DataFrame:
@@ -34,7 +36,7 @@ def shift_frame(report: Report) -> pd.DataFrame:
         for each in step.slices
         for column in each.columns
     ]
-    return pd.DataFrame(rows).convert_dtypes()
+    return _typed(pd.DataFrame(rows, dtype=object))
 
 
 def series_frame(report: Report) -> pd.DataFrame:
@@ -46,7 +48,16 @@ def series_frame(report: Report) -> pd.DataFrame:
         for found in report.associations
         for point in found.series
     ]
-    return pd.DataFrame(rows).convert_dtypes()
+    return _typed(pd.DataFrame(rows, dtype=object))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of nullable types. A column with any float is one of floats: 1.0 stays 1.0 beside 0.5."""
+    dtypes = {}
+    for name in frame:
+        types = {type(value) for value in frame[name]}
+        dtypes[name] = next((dtype for kind, dtype in _DTYPES.items() if kind in types), "object")
+    return frame.astype(dtypes)
 
 
 def to_csv(frame: pd.DataFrame) -> str:

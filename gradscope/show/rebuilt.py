@@ -70,6 +70,6 @@ def _plain(kind: Any, value: Any) -> Any:
         return value
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r:.40} is no {kind.__name__}")
-    if kind in {int, float} and not abs(value) < LARGEST:
+    if isinstance(value, int | float) and not abs(value) < LARGEST:
         raise ValueError(f"{value!r:.40} is no finite number")
     return value

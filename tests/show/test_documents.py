@@ -157,6 +157,20 @@ def test_frame_has_a_row_for_each_layer_and_missing_values_stay_missing() -> Non
     assert frame["status"].tolist() == [Status.CRITICAL.value, Status.UNKNOWN.value]
 
 
+def test_fractions_are_written_alike_in_every_column() -> None:
+    whole = layer(zero_fraction=1.0, baseline_zero_fraction=None)
+    half = layer(zero_fraction=0.5, baseline_zero_fraction=1.0)
+    snapshots = (snapshot(position_activity=1.0, layers=(whole, half)),)
+    text = to_csv(to_frame(report(snapshots=snapshots)))
+    rows = [line.split(",") for line in text.splitlines()]
+    cells = {name: [row[place] for row in rows[1:]] for place, name in enumerate(rows[0])}
+    assert cells["zero_fraction"] == ["1.0", "0.5"]
+    assert cells["baseline_zero_fraction"] == ["", "1.0"]
+    assert cells["position_activity"] == ["1.0", "1.0"]
+    assert cells["num_elements"] == ["19584", "19584"]
+    assert cells["step"] == ["6000", "6000"]
+
+
 def test_csv_cannot_run_as_a_formula_and_reads_back() -> None:
     hostile = report(snapshots=(snapshot(source="=HYPERLINK(1)", layers=(layer(name=HOSTILE),)),))
     text = to_csv(to_frame(hostile))
