@@ -26,6 +26,7 @@ def correlate(
     from gradscope.show.correlate_screen import correlate_screen
     from gradscope.show.frames import series_frame
     from gradscope.show.json_document import correlate_document
+    from gradscope.show.markdown import correlate_markdown
 
     check_outputs(shared)
     name = "position" if positions else selected_slice(shared) or "position"
@@ -35,5 +36,5 @@ def correlate(
     report = work.report
     if work.opened.runs:
         report = with_associations(report, one_run(work.opened, shared.run), name)
-    emit(report, work.shared, correlate_screen, correlate_document, series_frame)
+    emit(report, work.shared, correlate_screen, correlate_document, series_frame, correlate_markdown)
     return exit_code(report, work.shared)

@@ -18,12 +18,13 @@ def report(path: PathArgument = None, *, shared: Shared) -> int:
     from gradscope.cli.terminal import check_outputs, emit, exit_code
     from gradscope.show.frames import to_frame
     from gradscope.show.json_document import report_document
+    from gradscope.show.markdown import markdown
     from gradscope.show.report_page import report_page
 
     check_outputs(shared)
     results = path is not None and path.suffix == ".json" and path.is_file()
     found = _written(path) if path is not None and results else _measured(path, shared)
-    emit(found, shared, report_page, report_document, to_frame)
+    emit(found, shared, report_page, report_document, to_frame, markdown)
     return exit_code(found, shared)
 
 

@@ -20,9 +20,10 @@ def scan(
     from gradscope.cli.work import work_on
     from gradscope.show.frames import to_frame
     from gradscope.show.json_document import scan_document
+    from gradscope.show.markdown import markdown
     from gradscope.show.scan_screen import scan_screen
 
     check_outputs(shared)
     work = work_on(paths, shared, remember=True)
-    emit(work.report, work.shared, scan_screen, scan_document, to_frame)
+    emit(work.report, work.shared, scan_screen, scan_document, to_frame, markdown)
     return exit_code(work.report, work.shared)

@@ -24,10 +24,11 @@ def shift(
     from gradscope.run import only_slices, with_shift
     from gradscope.show.frames import shift_frame
     from gradscope.show.json_document import shift_document
+    from gradscope.show.markdown import shift_markdown
     from gradscope.show.shift_screen import shift_screen
 
     check_outputs(shared)
     work = work_on([path] if path else [], shared)
     report = only_slices(with_shift(work.report, work.opened, reference), bare_slices(shared))
-    emit(report, work.shared, shift_screen, shift_document, shift_frame)
+    emit(report, work.shared, shift_screen, shift_document, shift_frame, shift_markdown)
     return exit_code(report, work.shared)

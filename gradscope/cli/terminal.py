@@ -92,6 +92,7 @@ def emit(
     screen: Callable[[Report, Look], str],
     document: Callable[[Report], Mapping[str, Any]],
     frame: Callable[[Report], pd.DataFrame],
+    markdown: Callable[[Report], str],
 ) -> None:
     """Write the files asked for, then the screen or the JSON document to standard output.
 
@@ -102,7 +103,7 @@ def emit(
     from gradscope.store import write_whole
 
     for path in shared.output or ():
-        text = _form(path, report, document, frame)
+        text = _form(path, report, document, frame, markdown)
         try:
             write_whole(path, text)
         except OSError as error:
@@ -118,10 +119,10 @@ def _form(
     report: Report,
     document: Callable[[Report], Mapping[str, Any]],
     frame: Callable[[Report], pd.DataFrame],
+    markdown: Callable[[Report], str],
 ) -> str:
     from gradscope.show.frames import to_csv
     from gradscope.show.json_document import as_json
-    from gradscope.show.markdown import markdown
 
     match path.suffix.lower():
         case ".json":

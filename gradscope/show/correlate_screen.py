@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, Status
-from gradscope.show.rows import count, number, percent, safe, sentence, short_layer
-from gradscope.show.screen import Look, Page, bar_text, new_table
+from gradscope.show.rows import count, number, percent, safe, sentence
+from gradscope.show.screen import Column, Look, Page, bar_text, new_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 MOST_POINTS: Final = 14
 MOST_LAYERS: Final = 8
 BAR_WIDTH: Final = 16
+WIDE: Final = 76
+"""Cells from which bars have their full width."""
+LAYER_HEADS: Final = ("layer", "pearson", "spearman", "p adj.", "changed", "verdict")
+SERIES_COLUMNS: Final = (
+    Column("step"),
+    Column("active"),
+    Column("", "left"),
+    Column("rows"),
+    Column("zeros"),
+    Column("", "left"),
+)
 
 
 def correlate_screen(report: Report, look: Look) -> str:
@@ -56,56 +67,50 @@ def add_association(page: Page, found: AssociationReport) -> None:
 
 def series_table(series: Sequence[SeriesPoint], look: Look) -> Table:
     """At most MOST_POINTS points, evenly taken, first and last among them."""
-    table = new_table(
-        ("step", "right"),
-        ("active", "right"),
-        ("", "left"),
-        ("rows", "right"),
-        ("zeros", "right"),
-        ("", "left"),
-    )
+    width = BAR_WIDTH if look.width >= WIDE else BAR_WIDTH // 2
     most = min(MOST_POINTS, len(series))
     places = sorted({round(at * (len(series) - 1) / max(most - 1, 1)) for at in range(most)})
-    for point in (series[place] for place in places):
-        table.add_row(
+    rows = [
+        (
             count(point.step),
             percent(point.activity),
-            bar_text(point.activity, Status.UNKNOWN, BAR_WIDTH, look),
+            bar_text(point.activity, Status.UNKNOWN, width, look),
             count(point.num_open_positions),
             percent(point.zero_fraction),
-            bar_text(point.zero_fraction, Status.CRITICAL, BAR_WIDTH, look),
+            bar_text(point.zero_fraction, Status.CRITICAL, width, look),
         )
-    return table
+        for point in (series[place] for place in places)
+    ]
+    return new_table(look, SERIES_COLUMNS, rows)
 
 
 def add_layers(page: Page, layers: list[Association], name: str) -> None:
     """Layers by how surely they go with the activity."""
     page.heading("Layers")
     ranked = sorted(layers, key=lambda each: (each.p_value_adjusted or 0, -abs(each.pearson or 0)))
-    table = new_table(
-        ("layer", "left"),
-        ("pearson", "right"),
-        ("spearman", "right"),
-        ("p adj.", "right"),
-        ("changed at", "right"),
-        ("verdict", "left"),
-    )
-    room = max(page.look.width - 58, 20)
-    for each in ranked[:MOST_LAYERS]:
-        layer = "all layers" if each.name == ALL_LAYERS else each.name
-        table.add_row(
-            short_layer(layer, room, ascii_only=page.look.ascii_only),
-            number(each.pearson),
-            number(each.spearman),
-            number(each.p_value_adjusted),
-            count(each.change_step),
-            each.verdict,
-        )
-    page.table(table)
+    rows = [
+        ("all layers" if each.name == ALL_LAYERS else each.name, *layer_cells(each))
+        for each in ranked[:MOST_LAYERS]
+    ]
+    kinds = {"layer": "name", "verdict": "left"}
+    columns = [Column(head, kinds.get(head, "right"), int(head == "spearman")) for head in LAYER_HEADS]
+    page.table(new_table(page.look, columns, rows))
     if len(ranked) > MOST_LAYERS:
         page.line(f"and {len(ranked) - MOST_LAYERS} more; --json lists them all", "dim")
     page.line(
-        f"Correlated after detrending; {safe(name)} activity was shifted in time to see what chance gives, "
+        "pearson and spearman are of the series as they are. p adj. is after detrending: "
+        f"{safe(name)} activity was shifted in time to see what chance gives, "
         "corrected for the number of layers.",
         "dim",
+    )
+
+
+def layer_cells(found: Association) -> tuple[str, ...]:
+    """One layer under ``LAYER_HEADS``, its name left out."""
+    return (
+        number(found.pearson),
+        number(found.spearman),
+        number(found.p_value_adjusted),
+        count(found.change_step),
+        found.verdict,
     )

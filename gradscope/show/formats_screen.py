@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gradscope.show.screen import Page, new_table
+from gradscope.show.screen import Column, Page, new_table
 
 if TYPE_CHECKING:
     from gradscope.show.screen import Look
@@ -58,10 +58,9 @@ FORMATS: Final = (
 def formats_screen(look: Look) -> str:
     """The table as text."""
     page = Page(look)
-    table = new_table(("format", "left"), ("files", "fill"), ("tells", "fill"), ("gradients", "fill"))
-    for row in FORMATS:
-        table.add_row(row["format"], row["files"], row["tells"], row["gradients"])
-    page.table(table)
+    heads = ("format", "files", "tells", "gradients")
+    columns = [Column(head, "left" if head == "format" else "text") for head in heads]
+    page.table(new_table(look, columns, [[row[head] for head in heads] for row in FORMATS]))
     page.line()
     page.line("Nothing in a file is ever executed or imported. Formats are told by their first bytes.", "dim")
     return page.text()

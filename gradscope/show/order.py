@@ -132,17 +132,17 @@ def worst_snapshot(report: Report, run: str) -> SnapshotGradient | None:
     return max(measured, key=lambda each: (each.status.rank, each.zero_fraction or 0), default=None)
 
 
-def unexpected(layer: LayerGradient) -> float:
-    """Share of zeros without the expected ones; -1 where unknown."""
-    if layer.zero_fraction is None or layer.anatomy is None or layer.num_zero is None or not layer.num_zero:
-        return -1.0 if layer.zero_fraction is None else 0.0
+def unexpected(layer: LayerGradient) -> float | None:
+    """Share of zeros without the expected ones; None where unknown."""
+    if not layer.zero_fraction or layer.anatomy is None or not layer.num_zero:
+        return layer.zero_fraction
     return layer.zero_fraction * (1 - layer.anatomy.expected / layer.num_zero)
 
 
 def worst_layers(layers: Iterable[LayerGradient], most: int) -> list[LayerGradient]:
     """Layers with a gradient, worst status first, then most unexpected zeros; none that are free of zeros."""
     known = [layer for layer in layers if layer.origin is not Origin.NONE and layer.num_zero]
-    return sorted(known, key=lambda layer: (-layer.status.rank, -unexpected(layer)))[:most]
+    return sorted(known, key=lambda layer: (-layer.status.rank, -(unexpected(layer) or 0)))[:most]
 
 
 def origin_words(snapshots: Sequence[SnapshotGradient]) -> str:

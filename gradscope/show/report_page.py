@@ -54,7 +54,7 @@ def _add_run(page: Page, report: Report, run: str) -> None:
     steps = [step for step in report.shift.steps if step.run == run] if report.shift else []
     if steps:
         page.heading("Inputs per step (shift against the first)")
-        page.table(slice_table(steps))
+        page.table(slice_table(steps, page.look))
     for found in report.associations:
         if found.run == run:
             add_association(page, found)
@@ -63,7 +63,7 @@ def _add_run(page: Page, report: Report, run: str) -> None:
 def _add_answer(page: Page, report: Report, run: str) -> None:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=LABEL_WIDTH, no_wrap=True, style="bold")
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, overflow="fold")
     worst = max((each.status for each in of_run(report, run)), key=lambda status: status.rank)
     for question, text in answer(report, run):
         style = STYLES[worst] if question == "What" else ""

@@ -17,11 +17,12 @@ from gradscope.show.order import (
     run_names,
     step_rows,
     step_words,
+    unexpected,
     worst_layers,
     worst_snapshot,
 )
-from gradscope.show.rows import count, kinds, percent, safe, short_layer
-from gradscope.show.screen import GAP, STYLES, Look, Page, bar_text, name_text, new_table, status_text
+from gradscope.show.rows import count, kinds, percent, safe
+from gradscope.show.screen import STYLES, Column, Look, Page, bar_text, new_table, status_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +30,29 @@ if TYPE_CHECKING:
     from gradscope.records import Crossing, Report
 
 BAR_WIDTH: Final = 8
+STEP_COLUMNS: Final = (
+    Column("positions"),
+    Column("zeros"),
+    Column("", "left", drop=4),
+    Column("norm", drop=1),
+    Column("clip", drop=2),
+    Column("status", "left"),
+    Column("first to cross", "name", drop=3),
+)
+CROSSING_COLUMNS: Final = (
+    Column("limit", "left"),
+    Column("at"),
+    Column("step"),
+    Column("zeros"),
+    Column("layer", "name"),
+)
+WORST_COLUMNS: Final = (
+    Column("layer", "name"),
+    Column("zeros"),
+    Column("fresh"),
+    Column("status", "left"),
+    Column("kinds of zeros", "text"),
+)
 MOST_LAYERS: Final = 6
 MOST_CROSSINGS: Final = 8
 MOST_FILES: Final = 8
@@ -75,27 +99,11 @@ def add_steps(page: Page, report: Report, run: str) -> None:
 
 def step_table(report: Report, run: str, look: Look) -> Table:
     """Step, position activity, zeros with a bar, norm, clip coefficient, status, first layer to cross."""
-    table = new_table(
-        ("step", "right"),
-        ("positions", "right"),
-        ("zeros", "right"),
-        ("", "left"),
-        ("norm", "right"),
-        ("clip", "right"),
-        ("status", "left"),
-        ("first to cross", "left"),
-    )
-    rows = step_rows(report, run)
-    fixed = [
-        [str(column.header), *(getattr(row, key) for row in rows)]
-        for column, key in zip(
-            table.columns, ("step", "activity", "zeros", "", "norm", "clip", "status"), strict=False
-        )
-        if key
-    ]
-    taken = sum(max(map(len, cells)) + GAP for cells in fixed) + BAR_WIDTH + GAP
-    for row in rows:
-        table.add_row(
+    found = step_rows(report, run)
+    # Files stand in for steps that are not known; unlike numbers they may be shortened.
+    numbers = all(row.step.replace(",", "").isdigit() for row in found)
+    rows = [
+        (
             row.step,
             row.activity,
             row.zeros,
@@ -103,9 +111,11 @@ def step_table(report: Report, run: str, look: Look) -> Table:
             row.norm,
             row.clip,
             status_text(row.status),
-            short_layer(row.first_layer, max(look.width - taken, 8), ascii_only=look.ascii_only),
+            row.first_layer,
         )
-    return table
+        for row in found
+    ]
+    return new_table(look, (Column("step", "right" if numbers else "name"), *STEP_COLUMNS), rows)
 
 
 def add_crossings(page: Page, report: Report, run: str) -> None:
@@ -115,16 +125,17 @@ def add_crossings(page: Page, report: Report, run: str) -> None:
     if not found:
         page.line("none")
         return
-    table = new_table(
-        ("limit", "left"), ("at", "right"), ("step", "right"), ("zeros", "right"), ("layer", "left")
-    )
-    for each in found[:MOST_CROSSINGS]:
-        limit = Text(each.limit, style=STYLES[Status(each.limit)])
-        at = page.plain(f"≥ {percent(limit_of(report, each.layer, each.limit))}")
-        room = max(page.look.width - 46, 20)
-        layer = short_layer(each.layer, room, ascii_only=page.look.ascii_only)
-        table.add_row(limit, at, count(each.step), percent(each.zero_fraction), layer)
-    page.table(table)
+    rows = [
+        (
+            Text(each.limit, style=STYLES[Status(each.limit)]),
+            f"≥ {percent(limit_of(report, each.layer, each.limit))}",
+            count(each.step),
+            percent(each.zero_fraction),
+            each.layer,
+        )
+        for each in found[:MOST_CROSSINGS]
+    ]
+    page.table(new_table(page.look, CROSSING_COLUMNS, rows))
     if len(found) > MOST_CROSSINGS:
         page.line(f"and {len(found) - MOST_CROSSINGS} more; --json lists them all", "dim")
 
@@ -144,21 +155,19 @@ def add_worst_layers(page: Page, report: Report, run: str) -> None:
     if snapshot is None or not layers:
         return
     page.heading(f"Worst layers at {step_words(snapshot)}")
-    table = new_table(
-        ("layer", "left"),
-        ("zeros", "right"),
-        ("fresh", "right"),
-        ("status", "left"),
-        ("kinds of zeros", "fill"),
-    )
-    room = max((page.look.width - 30) // 2, 22)
-    for layer in layers:
-        name = short_layer(layer.name, room, ascii_only=page.look.ascii_only)
-        fresh = percent(layer.baseline_zero_fraction)
-        table.add_row(
-            name, percent(layer.zero_fraction), fresh, status_text(layer.status), kinds(layer.anatomy)
+    rows = [
+        (
+            layer.name,
+            percent(unexpected(layer)),
+            percent(layer.baseline_zero_fraction),
+            status_text(layer.status),
+            kinds(layer.anatomy),
         )
-    page.table(table)
+        for layer in layers
+    ]
+    page.table(new_table(page.look, WORST_COLUMNS, rows))
+    if any(layer.anatomy and layer.anatomy.expected for layer in layers):
+        page.line("zeros and fresh leave expected zeros out, as the status does.", "dim")
     if any(layer.baseline_zero_fraction is None for layer in layers):
         page.line(
             "fresh ? = no fresh network of this shape to compare with; "
@@ -179,10 +188,8 @@ def add_files(page: Page, report: Report) -> None:
     """What could not be read, and notes; skipped files only as a number."""
     if report.unreadable:
         page.heading(f"Could not be read ({len(report.unreadable)})")
-        table = new_table(("file", "left"), ("reason", "fill"))
-        for left in report.unreadable[:MOST_FILES]:
-            table.add_row(name_text(left.source), Text(page.plain(safe(left.reason))))
-        page.table(table)
+        rows = [(left.source, left.reason) for left in report.unreadable[:MOST_FILES]]
+        page.table(new_table(page.look, (Column("file", "text"), Column("reason", "text")), rows))
         if len(report.unreadable) > MOST_FILES:
             page.line(f"and {len(report.unreadable) - MOST_FILES} more; --json lists them all", "dim")
     notes = [*dict.fromkeys(report.notes)]

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gradscope.records import Status
-from gradscope.show.rows import bar, safe
+from gradscope.show.rows import bar, safe, short_layer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
 STYLES: Final = {
@@ -25,6 +28,9 @@ STYLES: Final = {
 }
 GAP: Final = 2
 """Blank cells between columns."""
+FLEXIBLE: Final = ("name", "text")
+LEAST_WIDTH: Final = 14
+"""Cells below which a name or a wrapped text tells nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +99,76 @@ def plain_ascii(text: str) -> str:
     return text.replace("≥", ">=").replace("·", "-").encode("ascii", "backslashreplace").decode()
 
 
-def new_table(*columns: tuple[str, str]) -> Table:
-    """A borderless table; columns are (heading, "left" or "right" or "fill")."""
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its heading, how it is set, and whether it may be left out."""
+
+    heading: str
+    kind: str = "right"
+    """right and left: never cut. name: shortened at its beginning. text: wrapped."""
+    drop: int = 0
+    """Where the width does not hold all, the highest goes first; 0 never."""
+
+
+def new_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """A borderless table that fits: columns are left out, names shortened, texts wrapped, numbers never."""
+    cells = [[_harmless(cell, look) for cell in row] for row in rows]
+    kept = list(range(len(columns)))
+    while _least_width(columns, cells, kept) > look.width:
+        worst = max(kept, key=lambda at: columns[at].drop)
+        if not columns[worst].drop:
+            break
+        kept.remove(worst)
+    widths = _widths(columns, cells, kept, look.width)
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    for heading, kind in columns:
+    for at in kept:
+        wraps = columns[at].kind == "text"
         table.add_column(
-            heading,
-            justify="right" if kind == "right" else "left",
-            no_wrap=kind != "fill",
-            ratio=1 if kind == "fill" else None,
+            columns[at].heading,
+            justify="right" if columns[at].kind == "right" else "left",
+            no_wrap=not wraps,
+            overflow="fold" if wraps else "ellipsis",
+            width=widths[at],
         )
+    for row in cells:
+        shown = (
+            Text(short_layer(row[at].plain, widths[at], ascii_only=look.ascii_only))
+            if columns[at].kind == "name"
+            else row[at]
+            for at in kept
+        )
+        table.add_row(*shown)
     return table
+
+
+def _harmless(cell: str | Text, look: Look) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text(plain_ascii(safe(cell)) if look.ascii_only else safe(cell))
+
+
+def _natural(columns: Sequence[Column], cells: Sequence[Sequence[Text]], at: int) -> int:
+    """Cells that a column's longest entry takes."""
+    return max(map(cell_len, (columns[at].heading, *(row[at].plain for row in cells))))
+
+
+def _least_width(columns: Sequence[Column], cells: Sequence[Sequence[Text]], kept: Sequence[int]) -> int:
+    natural = {at: _natural(columns, cells, at) for at in kept}
+    least = (min(natural[at], LEAST_WIDTH) if columns[at].kind in FLEXIBLE else natural[at] for at in kept)
+    return sum(least) + GAP * (len(kept) - 1)
+
+
+def _widths(
+    columns: Sequence[Column], cells: Sequence[Sequence[Text]], kept: Sequence[int], width: int
+) -> dict[int, int]:
+    """Fixed columns get what they need, flexible ones share the rest, small wishes first."""
+    widths = {at: _natural(columns, cells, at) for at in kept}
+    flexible = sorted((at for at in kept if columns[at].kind in FLEXIBLE), key=widths.__getitem__)
+    room = width - GAP * (len(kept) - 1) - sum(widths[at] for at in kept if at not in flexible)
+    for served, at in enumerate(flexible):
+        widths[at] = max(min(widths[at], room // (len(flexible) - served)), 1)
+        room -= widths[at]
+    return widths
 
 
 def status_text(status: Status) -> Text:
@@ -114,8 +179,3 @@ def status_text(status: Status) -> Text:
 def bar_text(fraction: float | None, status: Status, width: int, look: Look) -> Text:
     """A bar in the status' color."""
     return Text(bar(fraction, width, ascii_only=look.ascii_only).ljust(width), style=STYLES[status])
-
-
-def name_text(name: str) -> Text:
-    """A name from a file, harmless whatever it holds."""
-    return Text(safe(name))

@@ -6,14 +6,32 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ShiftReport, Status
 from gradscope.show.rows import count, number, percent, safe
-from gradscope.show.screen import Look, Page, new_table, status_text
+from gradscope.show.screen import Column, Look, Page, new_table, status_text
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
-    from gradscope.records import Report, StepShift
+    from gradscope.records import Report, SliceShift, StepShift
 
 MOST_COLUMNS: Final = 8
+SLICE_HEADS: Final = ("step", "rows", "slice", "active", "shift", "shifted", "rms", "ratio", "status")
+DROPPED: Final = {"rms": 3, "shifted": 2, "rows": 1}
+"""What a narrow screen leaves out of the slice table, the highest first."""
+MOVED_COLUMNS: Final = (
+    Column("column", "name"),
+    Column("active: was"),
+    Column("now"),
+    Column("shift"),
+    Column("rms: was", drop=1),
+    Column("now", drop=2),
+)
+EXPLAINED: Final = (
+    "shift: Wasserstein distance to the reference in its standard deviations, mean over columns; "
+    "shifted: share of columns moved by 0.25 or more and significantly so, corrected for rows that "
+    "resemble their neighbours and for the number of tests; "
+    "ratio: rms against the median column of the other slices (above 10 is a scale mismatch)"
+)
 
 
 def shift_screen(report: Report, look: Look) -> str:
@@ -36,12 +54,8 @@ def add_run_shift(page: Page, steps: list[StepShift]) -> None:
     reference = next(step for step in steps if step.is_reference)
     run = "" if reference.run == "." else f"run {safe(reference.run)}, "
     page.heading(f"{run}reference: step {count(reference.step)}, {count(reference.num_rows)} rows")
-    page.table(slice_table(steps))
-    page.line(
-        "shift: Wasserstein distance to the reference in its standard deviations, mean over columns; "
-        "ratio: rms against the median column of the other slices (above 10 is a scale mismatch)",
-        "dim",
-    )
+    page.table(slice_table(steps, page.look))
+    page.line(EXPLAINED, "dim")
     add_columns(page, steps)
     for note in dict.fromkeys(note for step in steps for note in step.notes):
         page.bullet(safe(note), "dim")
@@ -50,34 +64,35 @@ def add_run_shift(page: Page, steps: list[StepShift]) -> None:
         page.bullet(f"the buffer no longer holds the whole window at step {', '.join(truncated)}", "dim")
 
 
-def slice_table(steps: list[StepShift]) -> Table:
-    """One line a step and slice."""
-    table = new_table(
-        ("step", "right"),
-        ("rows", "right"),
-        ("slice", "left"),
-        ("active", "right"),
-        ("shift", "right"),
-        ("shifted", "right"),
-        ("rms", "right"),
-        ("ratio", "right"),
-        ("status", "left"),
-    )
+def slice_table(steps: list[StepShift], look: Look) -> Table:
+    """One line a step and slice; step and rows only once a step."""
+    rows: list[list[str | Text]] = []
     for step in steps:
         for place, each in enumerate(step.slices):
-            first = place == 0
-            table.add_row(
-                count(step.step) if first else "",
-                count(step.num_rows) if first else "",
-                safe(each.name),
-                percent(each.activity),
-                number(each.wasserstein),
-                percent(each.fraction_shifted),
-                number(each.rms),
-                number(each.rms_ratio),
-                status_text(each.status) if not step.is_reference else "reference",
-            )
-    return table
+            cells: list[str | Text] = [*slice_cells(step, each)]
+            if place:
+                cells[:2] = "", ""
+            if not step.is_reference:
+                cells[-1] = status_text(each.status)
+            rows.append(cells)
+    kinds = {"slice": "name", "status": "left"}
+    columns = [Column(head, kinds.get(head, "right"), DROPPED.get(head, 0)) for head in SLICE_HEADS]
+    return new_table(look, columns, rows)
+
+
+def slice_cells(step: StepShift, found: SliceShift) -> tuple[str, ...]:
+    """One slice at one step under ``SLICE_HEADS``."""
+    return (
+        count(step.step),
+        count(step.num_rows),
+        found.name,
+        percent(found.activity),
+        number(found.wasserstein),
+        percent(found.fraction_shifted),
+        number(found.rms),
+        number(found.rms_ratio),
+        "reference" if step.is_reference else found.status.value,
+    )
 
 
 def add_columns(page: Page, steps: list[StepShift]) -> None:
@@ -97,21 +112,15 @@ def add_columns(page: Page, steps: list[StepShift]) -> None:
     if not moved:
         return
     page.heading(f"Columns that moved most, step {count(worst.step)}")
-    table = new_table(
-        ("column", "fill"),
-        ("active before", "right"),
-        ("now", "right"),
-        ("shift", "right"),
-        ("rms before", "right"),
-        ("now", "right"),
-    )
-    for _, column in moved[:MOST_COLUMNS]:
-        table.add_row(
-            safe(column.name or str(column.index)),
+    rows = [
+        (
+            column.name or str(column.index),
             percent(column.active_fraction_reference),
             percent(column.active_fraction),
             number(column.wasserstein),
             number(column.rms_reference),
             number(column.rms),
         )
-    page.table(table)
+        for _, column in moved[:MOST_COLUMNS]
+    ]
+    page.table(new_table(page.look, MOVED_COLUMNS, rows))

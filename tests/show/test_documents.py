@@ -3,11 +3,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from makers import CASE_LAYER, HOSTILE, layer, report, snapshot
+from makers import CASE_LAYER, HOSTILE, association_report, layer, report, shift_report, snapshot
 
 from gradscope.errors import UsageError
 from gradscope.records import LayerGradient, Origin, ShiftReport, Status
@@ -20,7 +20,12 @@ from gradscope.show.json_document import (
     scan_document,
     shift_document,
 )
-from gradscope.show.markdown import markdown
+from gradscope.show.markdown import correlate_markdown, markdown, shift_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradscope.records import Report
 
 SNAPSHOT_KEYS = set(
     """run step step_from source gradient_source format origin num_batches batch_size seed num_elements
@@ -190,3 +195,25 @@ def test_markdown_escapes_names() -> None:
     assert "<script>" not in text
     assert "\x1b" not in text
     assert "| 6,000 | 81.0 % | 27.4 % |" in text
+
+
+def test_markdown_of_shift_and_correlate_is_their_own_result() -> None:
+    shifted = shift_markdown(report())
+    assert "| 6,000 | 1,000 | position | 81.0 % | 3.10 | 100.0 % | 41.0 | 37.0 | critical |" in shifted
+    assert "Not known" not in shifted
+    missing = shift_markdown(report(shift=ShiftReport(reasons={".": "no replay buffer"})))
+    assert "no shift: no replay buffer" in missing
+    together = correlate_markdown(report())
+    assert "**Associated, effect not testable.**" in together
+    assert "| 0.910 | 0.880 | 0.0110 | 5,000 | associated |" in together
+    assert "| 6,000 | 81.0 % | 27.4 % |" in together
+
+
+@pytest.mark.parametrize("form", [shift_markdown, correlate_markdown])
+def test_every_markdown_escapes_names(form: Callable[[Report], str]) -> None:
+    together = dataclasses.replace(association_report(), run=HOSTILE, slice=HOSTILE, reason=HOSTILE)
+    bad = dataclasses.replace(shift_report().steps[0], run=HOSTILE)
+    shift = ShiftReport(steps=(bad,), reasons={HOSTILE: HOSTILE})
+    text = form(report(path=HOSTILE, associations=(together,), shift=shift))
+    assert "<script>" not in text
+    assert "\x1b" not in text

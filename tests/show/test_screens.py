@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from golden_files import assert_golden
-from makers import HOSTILE, association_report, layer, report, shift_report, snapshot
+from makers import CASE_LAYER, HOSTILE, association_report, layer, report, shift_report, snapshot
 from rich.cells import cell_len
 
-from gradscope.records import LeftOut, Origin, Report, Status
+from gradscope.records import Crossing, LeftOut, Origin, Report, Status, ZeroAnatomy
 from gradscope.show.correlate_screen import correlate_screen
 from gradscope.show.report_page import report_page
 from gradscope.show.scan_screen import HOW_TO_RECORD, scan_screen
@@ -18,9 +21,16 @@ SCREENS = {
     "correlate": correlate_screen,
     "report": report_page,
 }
+NUMBERS = {
+    "scan": ["12,345,678", "100.0 %", "27.4 %", "critical"],
+    "shift": ["12,345,678", "81.0 %", "0.0243", "1,040", "reference", "critical"],
+    "correlate": ["12,345,678", "100.0 %", "-0.0239", "0.0110", "not associated"],
+    "report": ["12,345,678", "100.0 %", "1,040", "-0.0239", "0.0110", "not associated", CASE_LAYER[-14:]],
+}
+"""What every width must show of ``large_report``."""
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("name", SCREENS)
 def test_screens_are_as_they_were_looked_at(name: str, width: int) -> None:
     assert_golden(f"{name}_{width}.txt", SCREENS[name](report(), Look(width=width)))
@@ -31,6 +41,61 @@ def test_screens_are_as_they_were_looked_at(name: str, width: int) -> None:
 def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
     text = SCREENS[name](report(), Look(width=width))
     assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def large_report() -> Report:
+    """Every number as long as real ones get."""
+    shift = shift_report()
+    big = {"wasserstein": 0.0243, "fraction_shifted": 0.571, "rms": 12345.0, "rms_ratio": 1040.0}
+    steps = [
+        replace(step, step=12_345_678, slices=tuple(replace(each, **big) for each in step.slices))
+        for step in shift.steps
+    ]
+    together = association_report()
+    series = tuple(replace(point, step=12_345_678, activity=1.0) for point in together.series)
+    layers = (replace(together.layers[0], pearson=-0.0239, change_step=12_345_678, verdict="not associated"),)
+    worst = snapshot(12_345_678, norm=0.000213, clip_coefficient=0.0363, position_activity=1.0)
+    return report(
+        snapshots=(worst, snapshot(None)),
+        crossings=(
+            Crossing(run=".", layer=CASE_LAYER, limit="critical", step=12_345_678, zero_fraction=1.0),
+        ),
+        shift=replace(shift, steps=tuple(steps)),
+        associations=(replace(together, series=series, layers=layers),),
+    )
+
+
+@pytest.mark.parametrize("width", [60, 76, 80, 120])
+@pytest.mark.parametrize("name", SCREENS)
+def test_no_number_and_no_verdict_is_ever_cut(name: str, width: int) -> None:
+    text = SCREENS[name](large_report(), Look(width=width))
+    assert not re.search(r"[\d.,%a-z]…", text)
+    for words in NUMBERS[name]:
+        assert words in text
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def test_a_narrow_screen_drops_what_numbers_say_too() -> None:
+    narrow, wide = (scan_screen(report(), Look(width=width)) for width in (60, 80))
+    assert "█" in wide
+    assert "first to cross" in wide
+    assert "█" not in narrow
+    assert "first to cross" not in narrow
+
+
+def test_zeros_and_fresh_are_on_one_basis() -> None:
+    bias = layer(num_zero=64, num_elements=192, zero_fraction=1 / 3, anatomy=ZeroAnatomy(expected=64))
+    text = scan_screen(report(snapshots=(snapshot(layers=(layer(), bias)),)), Look(width=120))
+    assert re.search(r" 0\.0 % +1\.0 %  critical  expected 64", text)
+    assert "zeros and fresh leave expected zeros out" in text
+    assert "expected zeros" not in scan_screen(report(), Look())
+
+
+def test_columns_are_explained_where_they_stand() -> None:
+    shifted = " ".join(shift_screen(report(), Look()).split())
+    assert "shifted: share of columns moved by 0.25 or more and significantly so" in shifted
+    together = " ".join(correlate_screen(report(), Look()).split())
+    assert "pearson and spearman are of the series as they are. p adj. is after detrending" in together
 
 
 @pytest.mark.parametrize("name", SCREENS)
