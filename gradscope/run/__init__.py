@@ -30,7 +30,7 @@ from gradscope.run.listing import (
     slices_from,
     timeline_files,
 )
-from gradscope.run.named import leave_out_unnamed, only_named
+from gradscope.run.named import leave_out_unnamed, only_named, strip
 from gradscope.run.notes import report_notes
 from gradscope.run.recorded import POSITION
 from gradscope.run.shifted import only_slices, with_shift
@@ -61,9 +61,9 @@ def open_run(
     runs = []
     for files in found.runs:
         joined = tuple(moments(files))
-        # Of the whole run, so that a file alone shows the activity that it has among the others.
-        slices = _slices_or_why_not(found, files, joined, settings)
         kept = only_named(files, joined, found)
+        slices = _slices_or_why_not(found, files, joined, settings, kept)
+        strip(files, kept, found)
         if kept or files.replays or files.timelines:
             runs.append(OpenedRun(files=files, moments=kept, slices=slices))
     leave_out_unnamed(found)
@@ -116,10 +116,11 @@ def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
 
 
 def _slices_or_why_not(
-    found: Found, files: RunFiles, joined: Sequence[Moment], settings: Settings
+    found: Found, files: RunFiles, joined: Sequence[Moment], settings: Settings, kept: Sequence[Moment]
 ) -> RunSlices:
+    """Of the whole run, so that a file alone shows the activity that it has among the others."""
     try:
-        return run_slices(files, joined, settings)
+        return run_slices(files, joined, settings, kept)
     except UnreadableFile as error:
         found.add_unreadable(error)
         return RunSlices(reason=f"the inputs cannot be read: {error.reason}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from gradscope.measure import active_rows, guess_slices, resolve_slices, resting_values, slice_values
+from gradscope.measure import active_rows, resolve_slices, resting_values, slice_values
 from gradscope.records import Observed, Slice
+from gradscope.run.guess import guessed
 from gradscope.run.recorded import POSITION, counted_as
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 MARKET: Final = "market"
 NOT_AT_REST: Final = "normalised batch: the resting value is not known"
-NO_SLICES: Final = "no slices are set, and they"
-MAX_GUESSED_COLUMNS: Final = 65_536
-"""Wider observations are images: their columns are no features to guess slices from."""
+NO_INPUTS: Final = "no replay buffer and no recorded batch of this step, or of another shape than the run's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +74,19 @@ class Window:
         return _normalized(self.raw, self.normalizer) if self.normalizer else self.raw
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one observation by key."""
+        return shapes_of(self.raw)
+
+    @property
     def num_rows(self) -> int:
         """Observations in the window."""
         return len(next(iter(self.raw.values()), ()))
+
+
+def shapes_of(observations: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Shape of one observation by key."""
+    return {key: each.shape[1:] for key, each in observations.items()}
 
 
 def step_window(moment: Moment) -> Window | None:
@@ -124,8 +133,16 @@ def _normalized(raw: Mapping[str, Array], normalizer: Normalizer) -> Mapping[str
     return inputs
 
 
-def run_slices(files: RunFiles, moments: Sequence[Moment], settings: Settings) -> RunSlices:
+def run_slices(
+    files: RunFiles, moments: Sequence[Moment], settings: Settings, of: Sequence[Moment] = ()
+) -> RunSlices:
     """Slices by option or configuration, else as recorded, else guessed from the replays.
+
+    Args:
+        files: of the whole run.
+        moments: of the whole run.
+        settings: slices, sequence length and names that were set.
+        of: the moments whose observations they must fit, where not all are looked at.
 
     Raises:
         UsageError: a selector does not fit the observations.
@@ -134,20 +151,19 @@ def run_slices(files: RunFiles, moments: Sequence[Moment], settings: Settings) -
     length = settings.sequence_length or observed.sequence_length
     names = settings.feature_names or observed.feature_names
     normalised = any(each.norm_observations for each in files.normalizers)
-    # Replays hold observations as collected; recorded batches only where nothing normalised them.
-    early = sorted(moments, key=lambda moment: normalised and moment.replay is None)
-    first = next((window for moment in early if (window := step_window(moment)) is not None), None)
-    if first is None:
+    shapes = next((window.shapes for each in of or moments if (window := step_window(each))), None)
+    if shapes is None:
         return RunSlices(reason=_no_inputs(files))
-    shapes = {key: each.shape[1:] for key, each in first.raw.items()}
     selectors = settings.slices or observed.slices
     source = (settings.slices_from or "option") if settings.slices else "recorded"
     if not selectors:
         source = "guessed"
-        selectors, why_not = _guessed(moments, length)
+        replays = (_fitting_window(each, shapes) for each in moments if each.replay)
+        selectors, why_not = guessed((each.raw for each in replays if each and each.num_rows), length)
     if not selectors:
         return RunSlices(source=source, sequence_length=length, feature_names=names, reason=why_not)
     slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
+    first = _earliest(moments, shapes, normalised=normalised)
     return RunSlices(
         slices=slices,
         source=source,
@@ -155,8 +171,16 @@ def run_slices(files: RunFiles, moments: Sequence[Moment], settings: Settings) -
         feature_names=names,
         shapes=shapes,
         normalised=normalised,
-        resting={each.name: resting_values(slice_values(first.raw, each, length)) for each in slices},
+        resting={each.name: resting_values(slice_values(first, each, length)) for each in slices},
     )
+
+
+def _earliest(
+    moments: Sequence[Moment], shapes: Mapping[str, tuple[int, ...]], *, normalised: bool
+) -> Mapping[str, Array]:
+    """The earliest rows; of normalised runs those of a replay, which holds what was collected."""
+    early = sorted(moments, key=lambda each: normalised and each.replay is None)
+    return next(window.raw for each in early if (window := _fitting_window(each, shapes)))
 
 
 def _no_inputs(files: RunFiles) -> str:
@@ -171,36 +195,14 @@ def _observed(files: RunFiles) -> Observed:
     return next((each for each in (*recorded, *timelines) if each is not None), Observed())
 
 
-def _guessed(moments: Sequence[Moment], length: int | None) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Columns of the newest bar that are constant in the earliest replay and vary later: `position`.
+def fitting_window(moment: Moment, known: RunSlices) -> Window | None:
+    """The step's window, where its observations have the shape that the slices are columns of."""
+    return _fitting_window(moment, known.shapes)
 
-    Also why there are none.
-    """
-    extremes: list[Array] = []
-    for moment in moments:
-        window = step_window(moment) if moment.replay else None
-        if window is None or not window.num_rows:
-            continue
-        if set(window.raw) != {""}:
-            keys = ", ".join(window.raw)
-            return (
-                {},
-                f"{NO_SLICES} are not guessed from Dict observations; try --slice position=key:NAME ({keys})",
-            )
-        rows = window.raw[""]
-        if np.prod(rows.shape[1:]) > MAX_GUESSED_COLUMNS:
-            return {}, f"{NO_SLICES} are not guessed from images; try --slice position=A:B"
-        bars = slice_values({"": rows}, None, length)
-        extremes.append(np.stack([bars.min(axis=0), bars.max(axis=0)]))
-    if len(extremes) < 2:  # noqa: PLR2004 - earliest and later
-        return (
-            {},
-            f"{NO_SLICES} are guessed from replay buffers of two steps or more; try --slice position=A:B",
-        )
-    guess = guess_slices(extremes)
-    if guess:
-        return {POSITION: guess}, ""
-    return {}, "no slices are set, and no column is constant early and varies later; try --slice position=A:B"
+
+def _fitting_window(moment: Moment, shapes: Mapping[str, tuple[int, ...]]) -> Window | None:
+    window = step_window(moment)
+    return window if window is not None and window.shapes == shapes else None
 
 
 def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity:
@@ -215,14 +217,14 @@ def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity
         counted = _as_recorded(recorded)
         if counted is not None:
             return counted
-    has_batch = recorded is not None and bool(recorded.observations)
-    if recorded is not None and has_batch and not known.normalised:
-        return _counted(recorded.observations, wanted, known)
-    if moment.replay is None and has_batch:
+    batch = recorded.observations if recorded is not None else {}
+    if batch and not known.normalised and shapes_of(batch) == known.shapes:
+        return _counted(batch, wanted, known)
+    if moment.replay is None and batch and known.normalised:
         return Activity(reasons=dict.fromkeys(keys, NOT_AT_REST))
-    window = step_window(moment)
+    window = fitting_window(moment, known)
     if window is None or not window.num_rows:
-        return Activity(reasons=dict.fromkeys(keys, "no replay buffer and no recorded batch of this step"))
+        return Activity(reasons=dict.fromkeys(keys, NO_INPUTS))
     return _counted(window.raw, wanted, known)
 
 

@@ -13,14 +13,23 @@ if TYPE_CHECKING:
 
 
 def only_named(files: RunFiles, joined: Sequence[Moment], found: Found) -> tuple[Moment, ...]:
-    """The moments with a file that was named, and ``files`` stripped of all others.
+    """The moments with a file that was named; all of a folder that was.
 
-    A run of which only unreadable or unknown files were named is left with nothing. Call it after
-    joining: which checkpoint came before, and which claims a replay buffer, is known of whole runs only.
+    Call it after joining: which checkpoint came before, and which claims a replay buffer, is known of
+    whole runs only.
     """
     if found.holds(files.folder):
         return tuple(joined)
-    kept = [moment for moment in joined if any(path in found.named for path in _sources(moment))]
+    return tuple(moment for moment in joined if any(path in found.named for path in _sources(moment)))
+
+
+def strip(files: RunFiles, kept: Sequence[Moment], found: Found) -> None:
+    """Drop a run's files that were not named and belong to none of the moments kept.
+
+    A run of which only unreadable or unknown files were named is left with nothing.
+    """
+    if found.holds(files.folder):
+        return
     used = {path for moment in kept for path in _sources(moment)} | set(found.named)
     files.checkpoints = [each for each in files.checkpoints if each.source in used]
     files.recorded = [each for each in files.recorded if each.source in used]
@@ -28,7 +37,6 @@ def only_named(files: RunFiles, joined: Sequence[Moment], found: Found) -> tuple
     files.normalizers = [each for each in files.normalizers if each.source in used]
     if not (kept or files.replays):
         files.timelines = [each for each in files.timelines if each.source in used]
-    return tuple(kept)
 
 
 def leave_out_unnamed(found: Found) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import UsageError
 from gradscope.measure import ShiftWindow, step_shifts
 from gradscope.records import ShiftReport, Status
-from gradscope.run.inputs import activity, step_window
+from gradscope.run.inputs import activity, fitting_window
 from gradscope.run.listing import slice_selectors, slices_from
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _run_shift(
     known = run.slices
     if not known.slices:
         return (), known.reason
-    found = [(moment, step_window(moment)) for moment in run.moments]
+    found = [(moment, fitting_window(moment, known)) for moment in run.moments]
     windows = [(moment, window) for moment, window in found if window is not None and window.num_rows]
     if not windows:
         return (), NO_ROWS

@@ -42,7 +42,8 @@ def checkpoint(folder: Path, step: int, name: str = "rl_model") -> Path:
 
 
 def replay(folder: Path, name: str, observations: np.ndarray[Any, Any]) -> Path:
-    buffer = ReplayBuffer(len(observations) + 10, SPACE, _World.action_space, device="cpu")
+    space = gymnasium.spaces.Box(-1e3, 1e3, observations.shape[1:], np.float32)
+    buffer = ReplayBuffer(len(observations) + 10, space, _World.action_space, device="cpu")
     one = np.zeros(1, np.float32)
     for row in observations:
         buffer.add(row, row, one, one, one, [{}])

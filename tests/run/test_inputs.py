@@ -186,3 +186,17 @@ def test_a_layer_filter_is_told_and_must_fit_something(tmp_path: Path) -> None:
             open_run(tmp_path, settings=settings)
     with pytest.raises(UsageError, match="leave none"):
         open_run(tmp_path, settings=Settings(skip_layers=("*",)))
+
+
+def test_models_of_other_observations_in_one_folder_are_left_out_not_a_crash(tmp_path: Path) -> None:
+    for step, width in ((40, 4), (80, 6), (120, 3)):
+        checkpoint(tmp_path, step)
+        values = np.random.default_rng(step).normal(size=(40, width)).astype(np.float32)
+        replay(tmp_path, f"rl_model_replay_buffer_{step}_steps.pkl", values)
+    assert everything(tmp_path).shift is not None
+    report = everything(tmp_path, SAME)
+    assert report.shift is not None
+    assert [each.step for each in report.shift.steps] == [40]
+    assert [each.position_activity is None for each in report.snapshots] == [False, True, True]
+    opened = open_run(tmp_path / "rl_model_80_steps.pt", settings=SAME)
+    assert scan_opened(opened).snapshots[0].position_activity == 1.0
