@@ -29,8 +29,7 @@ STYLES: Final = {
 GAP: Final = 2
 """Blank cells between columns."""
 FLEXIBLE: Final = ("name", "text")
-LEAST_WIDTH: Final = 14
-"""Cells below which a name or a wrapped text tells nothing."""
+"""Kinds of columns that may get less than they need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +107,8 @@ class Column:
     """right and left: never cut. name: shortened at its beginning. text: wrapped."""
     drop: int = 0
     """Where the width does not hold all, the highest goes first; 0 never."""
+    least: int = 14
+    """Cells below which a shortened name or a wrapped text tells too little."""
 
 
 def new_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
@@ -154,7 +155,9 @@ def _natural(columns: Sequence[Column], cells: Sequence[Sequence[Text]], at: int
 
 def _least_width(columns: Sequence[Column], cells: Sequence[Sequence[Text]], kept: Sequence[int]) -> int:
     natural = {at: _natural(columns, cells, at) for at in kept}
-    least = (min(natural[at], LEAST_WIDTH) if columns[at].kind in FLEXIBLE else natural[at] for at in kept)
+    least = (
+        min(natural[at], columns[at].least) if columns[at].kind in FLEXIBLE else natural[at] for at in kept
+    )
     return sum(least) + GAP * (len(kept) - 1)
 
 

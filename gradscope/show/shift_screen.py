@@ -19,7 +19,7 @@ SLICE_HEADS: Final = ("step", "rows", "slice", "active", "shift", "shifted", "rm
 DROPPED: Final = {"rms": 3, "shifted": 2, "rows": 1}
 """What a narrow screen leaves out of the slice table, the highest first."""
 MOVED_COLUMNS: Final = (
-    Column("column", "name"),
+    Column("column", "name", least=30),
     Column("active: was"),
     Column("now"),
     Column("shift"),

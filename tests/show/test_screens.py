@@ -83,6 +83,16 @@ def test_a_narrow_screen_drops_what_numbers_say_too() -> None:
     assert "first to cross" not in narrow
 
 
+def test_columns_that_differ_only_at_their_beginning_stay_apart() -> None:
+    shift = shift_report()
+    moved = shift.steps[1].slices[0]
+    names = ["position_size_short_normalized", "position_pnl_short_normalized"]
+    columns = tuple(replace(moved.columns[0], name=name) for name in names)
+    steps = (shift.steps[0], replace(shift.steps[1], slices=(replace(moved, columns=columns),)))
+    text = shift_screen(report(shift=replace(shift, steps=steps)), Look(width=60))
+    assert all(name in text for name in names)
+
+
 def test_zeros_and_fresh_are_on_one_basis() -> None:
     bias = layer(num_zero=64, num_elements=192, zero_fraction=1 / 3, anatomy=ZeroAnatomy(expected=64))
     text = scan_screen(report(snapshots=(snapshot(layers=(layer(), bias)),)), Look(width=120))
