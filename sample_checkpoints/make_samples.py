@@ -67,7 +67,7 @@ def healthy(seed: int) -> DQN:
 
 def confounded(seed: int) -> TD3:
     """Normalised positions, but the reward grows when they open: the actor's tanh saturates for good."""
-    env = TradingEnv(natural_units=False, continuous=True, paper_reward=0.01, carry=0.5)
+    env = TradingEnv(natural_units=False, continuous=True, paper_reward=0.01, carry=1.0)
     return TD3("MlpPolicy", env, policy_kwargs={"net_arch": [64, 64]}, seed=seed, **COMMON)
 
 
