@@ -7,8 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from run_cli import gradscope
+
+from gradscope.run import open_run
+from gradscope.run.together import timeline_series
 
 SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
 PROJECTION = "q_net.features_extractor.temporal_projection.weight"
@@ -83,13 +87,35 @@ def test_collapse_crosses_critical_and_collapse_at_the_projection() -> None:
     assert crossed["critical"] <= crossed["collapse"]
 
 
-def test_collapse_timeline_has_three_levels_after_opening_and_positions_are_associated() -> None:
-    found = document("correlate", "collapse")
-    assert found["verdict"] == "associated, effect not testable"
+def test_collapse_timeline_has_three_levels_after_opening() -> None:
+    opened = open_run(SAMPLES / "collapse")
+    series = timeline_series(opened.runs[0].files.timelines[0], opened.settings)
+    zeros = series.fractions[PROJECTION]
+    before = zeros[series.activity == 0]
+    after = zeros[series.activity > 0]
+    assert before.max() < 0.10
+    assert len(set(np.round(after, 2))) >= 3
+    assert after[-1] > 0.5
+
+
+@pytest.mark.parametrize("sample", ["collapse", "healthy", "confounded"])
+def test_correlate_uses_the_timeline_and_never_claims_a_cause(sample: str) -> None:
+    found = document("correlate", sample)
+    assert found["source"] == "timeline"
+    assert found["num_steps"] > 100
+    assert "causal" not in found["verdict"]
     assert found["effects"] == []
+    assert found["reasons"]["effects"]
+
+
+def test_collapse_zeros_go_with_positions_but_follow_them_late() -> None:
+    """They rise only when the last rows without positions have left the buffer, 2,000 steps later."""
+    found = document("correlate", "collapse")
     projection = next(each for each in found["layers"] if each["name"] == PROJECTION)
-    assert projection["verdict"] == "associated"
-    assert "cause" not in found["verdict"]
+    assert projection["pearson"] > 0.5
+    assert projection["change_step"] > found["activity_change_step"] + 500
+    assert found["verdict"] == "not associated"
+    assert "does not show that they are unrelated" in found["reason"]
 
 
 def test_collapse_inputs_show_a_scale_mismatch() -> None:
@@ -108,6 +134,7 @@ def test_healthy_is_silent_with_positions_active() -> None:
     assert max(zeros.values()) < 0.10
     done = gradscope("scan", str(SAMPLES / "healthy"), "--fail-on", "critical", directory=SAMPLES.parent)
     assert done.code == 0
+    assert document("correlate", "healthy")["verdict"] == "not associated"
 
 
 def test_confounded_zeros_rise_with_positions() -> None:
