@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 
 NOT_TESTABLE: Final = "associated, effect not testable"
 TIMING: Final = "That is timing, not a cause: only an intervention on the input can tell, and none was made."
+TOO_FEW: Final = "too few steps"
+RECORD: Final = "Record a denser timeline with gradscope.record.GradscopeCallback."
 MAX_NAMED: Final = 3
 """Layers named in the reason; the others are counted."""
 
 
 def association_verdict(
-    slice_name: str, layers: Sequence[Association], change_step: int | None
+    slice_name: str,
+    layers: Sequence[Association],
+    change_step: int | None,
+    *,
+    unknown: str | None = None,
+    unused: str | None = None,
 ) -> tuple[str, str]:
     """Verdict over all layers and its reason, for a report without interventions.
 
@@ -26,10 +33,21 @@ def association_verdict(
         slice_name: whose activity it is.
         layers: of one run, the pooled total "*" among them.
         change_step: step at which the activity's level changes most, where it does.
+        unknown: why no step's activity is known, where none is.
+        unused: why a timeline that is there is not used; the reason ends with it.
 
     Returns:
         "associated, effect not testable", "not associated" or "too few steps"; one or two sentences.
     """
+    verdict, reason = _verdict(slice_name, layers, change_step)
+    if verdict == TOO_FEW and unknown is not None:
+        reason = f"the activity of {slice_name!r} is not known: {unknown}."
+    elif verdict == TOO_FEW and unused is None:
+        reason = f"{reason} {RECORD}"
+    return verdict, f"{reason} {unused}." if unused else reason
+
+
+def _verdict(slice_name: str, layers: Sequence[Association], change_step: int | None) -> tuple[str, str]:
     named = [layer for layer in layers if layer.name != ALL_LAYERS] or list(layers)
     associated = [layer for layer in named if layer.verdict == "associated"]
     pooled = [layer for layer in layers if layer.name == ALL_LAYERS and layer.verdict == "associated"]
@@ -41,7 +59,7 @@ def association_verdict(
     if tested:
         return "not associated", _not_associated(slice_name, tested, change_step)
     why = next((layer.reasons["verdict"] for layer in named if "verdict" in layer.reasons), "no layer")
-    return "too few steps", f"{why}. Record a denser timeline with gradscope.record.GradscopeCallback."
+    return TOO_FEW, f"{why}."
 
 
 def _associated(

@@ -11,7 +11,6 @@ from gradscope.judge import association_verdict
 from gradscope.measure import associations
 from gradscope.records import ALL_LAYERS, AssociationReport, SeriesPoint
 from gradscope.run.inputs import activity as activity_of
-from gradscope.run.listing import no_slice
 from gradscope.run.recorded import why_not_timeline
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 NO_EFFECTS = "interventions are not built into this version, so nothing here says what caused the zeros"
-NO_ACTIVITY = "the recorder counted no activity, or the rows of the step are not known"
+NO_STEPS = "no snapshot has a step"
 NO_ZEROS = "no gradient was seen at that step"
 CONSTANT = "the activity never changes its level"
 
@@ -41,6 +40,8 @@ class Series:
     num_active: Floats
     fractions: Mapping[str, Floats]
     """By layer, and the pooled total under "*"."""
+    unknown: str = "the recorder counted no activity in these rows"
+    """Why an activity is NaN."""
 
 
 def association_report(
@@ -60,11 +61,8 @@ def association_report(
     else:
         series = _checkpoint_series(moments, snapshots, known, name)
     layers, change_step = associations(series.activity, series.fractions, series.steps)
-    verdict, reason = association_verdict(name, layers, change_step)
-    if not np.isfinite(series.activity).any() and known.named(name) is None:
-        reason = f"the activity of {name!r} is not known: {known.reason or no_slice(name, known)}"
-    if why_not:
-        reason = f"{reason.rstrip('.')}. {why_not}."
+    unknown = None if np.isfinite(series.activity).any() else series.unknown
+    verdict, reason = association_verdict(name, layers, change_step, unknown=unknown, unused=why_not)
     return AssociationReport(
         slice=name,
         run=run,
@@ -78,7 +76,7 @@ def association_report(
         reasons={
             "effects": NO_EFFECTS,
             **({"source": why_not} if why_not else {}),
-            **_missing(series, change_step, known, name),
+            **_missing(series, change_step),
         },
     )
 
@@ -89,20 +87,17 @@ def _why_not(timeline: Timeline, name: str, known: RunSlices, settings: Settings
     return why_not_timeline(timeline, name, known, settings)
 
 
-def _missing(series: Series, change_step: int | None, known: RunSlices, name: str) -> dict[str, str]:
+def _missing(series: Series, change_step: int | None) -> dict[str, str]:
     """Why there are nulls in the series, by key."""
-    never = not np.isfinite(series.activity).any()
-    unknown = known.reason or (no_slice(name, known) if known.named(name) is None else NO_ACTIVITY)
-    active = unknown if never and series.source != "timeline" else NO_ACTIVITY
-    reasons = {
-        "activity": (series.activity, active),
-        "num_open_positions": (series.num_active, active),
+    values = {
+        "activity": (series.activity, series.unknown),
+        "num_open_positions": (series.num_active, series.unknown),
         "zero_fraction": (series.fractions[ALL_LAYERS], NO_ZEROS),
     }
-    found = {key: why for key, (values, why) in reasons.items() if not np.isfinite(values).all()}
+    reasons = {key: why for key, (each, why) in values.items() if not np.isfinite(each).all()}
     if change_step is None:
-        found["activity_change_step"] = active if never else CONSTANT
-    return found
+        reasons["activity_change_step"] = CONSTANT if np.isfinite(series.activity).any() else series.unknown
+    return reasons
 
 
 def timeline_series(timeline: Timeline, settings: Settings) -> Series:
@@ -152,6 +147,7 @@ def _checkpoint_series(
         activity=_floats([each.fraction for each in activities]),
         num_active=_floats([each.num_active for each in activities]),
         fractions={ALL_LAYERS: pooled} | fractions,
+        unknown=next((why for each in activities for why in each.reasons.values()), NO_STEPS),
     )
 
 

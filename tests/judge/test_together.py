@@ -59,3 +59,12 @@ def test_the_pooled_total_alone_is_enough_and_is_called_so() -> None:
     assert verdict == "associated, effect not testable"
     assert "all layers together" in reason
     assert "not a cause" in reason
+
+
+def test_an_unknown_activity_and_an_unused_timeline_are_the_reason_not_too_short_a_recording() -> None:
+    few = [one("w", "too few steps", reasons={"verdict": "5 steps"})]
+    assert "denser" in association_verdict("position", few, None)[1]
+    unknown = association_verdict("position", few, None, unknown="no slice")
+    assert unknown == ("too few steps", "the activity of 'position' is not known: no slice.")
+    unused = association_verdict("position", few, None, unused="t.jsonl is not used: why")
+    assert unused == ("too few steps", "5 steps. t.jsonl is not used: why.")

@@ -11,6 +11,7 @@ from run.run_folders import checkpoint, normalizer, recorded, replay, rows, time
 from gradscope.errors import UsageError
 from gradscope.records import Status
 from gradscope.run import open_run, scan_opened, with_associations, with_shift
+from gradscope.run.guess import guessed
 from gradscope.settings import Settings
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def test_a_timeline_counts_only_for_the_columns_and_tolerance_it_was_recorded_wi
     loose = association(tmp_path, Settings(zero_tolerance=1e-3))
     assert loose.source == "checkpoints"
     assert "tolerance" in loose.reasons["source"]
+    assert "denser" not in loose.reason
 
 
 def test_a_timeline_alone_is_compared_by_what_was_written(tmp_path: Path) -> None:
@@ -145,6 +147,9 @@ def test_nulls_of_an_association_have_reasons(tmp_path: Path) -> None:
     assert keys <= set(found.reasons)
     assert found.reason.startswith("the activity of 'position' is not known: ")
     assert "denser" not in found.reason
+    assert association(normalised_run(tmp_path), OTHER).reason == (
+        "the activity of 'position' is not known: normalised batch: the resting value is not known."
+    )
     complete = timeline(tmp_path)
     assert complete.exists()
     assert not keys & set(association(tmp_path).reasons)
@@ -162,6 +167,16 @@ def test_why_no_slices_are_known_says_what_was_looked_at(tmp_path: Path, kind: s
             replay(tmp_path, f"rl_model_replay_buffer_{step}_steps.pkl", rows(40, 0.5))
     (first, _) = everything(tmp_path).snapshots
     assert words in first.reasons["position_activity"]
+
+
+def test_dict_observations_and_images_are_said_to_be_not_guessed_from() -> None:
+    vectors = [{"account": np.zeros((3, 2)), "market": np.ones((3, 4))}] * 2
+    assert guessed(vectors, None)[1].endswith(
+        "Dict observations are not guessed from; try --slice position=key:NAME (account, market)"
+    )
+    assert "images" in guessed([{"": np.zeros((2, 3, 200, 200), np.uint8)}] * 2, None)[1]
+    moved = [{"": rows(40, 0.0)}, {"": rows(40, 0.5)}]
+    assert guessed(moved, None) == ({"position": ("3",)}, "")
 
 
 def test_files_that_nothing_claims_are_notes(tmp_path: Path) -> None:
