@@ -123,6 +123,8 @@ def where(report: Report, run: str) -> str:
     if worst is None:
         return NOT_KNOWN
     layer = _first_bad_layer(report, worst)
+    if layer is None and worst.status.rank >= Status.WARN.rank:
+        return "Not known: its layers are not listed."
     if layer is None:
         return _none_crossed(report, run, "Nowhere above a limit.")
     others = [each for each in worst_layers(worst.layers, len(worst.layers)) if each.status is layer.status]
@@ -152,7 +154,7 @@ def _first_bad_layer(report: Report, worst: SnapshotGradient) -> LayerGradient |
             -each.zero_fraction,
         ),
     )
-    return bad[crossed[0].layer] if crossed else worst_layers(bad.values(), 1)[0]
+    return bad[crossed[0].layer] if crossed else next(iter(worst_layers(bad.values(), 1)), None)
 
 
 def together(report: Report, run: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ PLAIN: Final[dict[Any, tuple[type, ...]]] = {
     list: (list,),
 }
 """What JSON holds where a field is of this type."""
-LARGEST: Final = 1e300
-"""Numbers beyond could not be shown as floats."""
+BEYOND: Final[dict[Any, float]] = {int: 2**63, float: 1e300}
+"""Numbers from here on no column or screen could hold."""
 
 
 def rebuilt(kind: Any, value: Any) -> Any:
@@ -70,6 +71,6 @@ def _plain(kind: Any, value: Any) -> Any:
         return value
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r:.40} is no {kind.__name__}")
-    if isinstance(value, int | float) and not abs(value) < LARGEST:
-        raise ValueError(f"{value!r:.40} is no finite number")
+    if isinstance(value, int | float) and not abs(value) < BEYOND.get(kind, math.inf):
+        raise ValueError(f"{value!r:.40} is too large or no number")
     return value

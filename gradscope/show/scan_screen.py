@@ -76,6 +76,8 @@ def scan_screen(report: Report, look: Look) -> str:
 def add_run(page: Page, report: Report, run: str) -> None:
     """Everything about one run."""
     snapshots = of_run(report, run)
+    if run != run_names(report)[0]:
+        page.line()
     title = "" if run == "." and len(run_names(report)) == 1 else f"run {safe(run)}: "
     number = f"{len(snapshots)} snapshot" + ("" if len(snapshots) == 1 else "s")
     page.line(f"{title}{number}, {origin_words(snapshots)}", "dim" if not title else "")

@@ -135,3 +135,9 @@ def test_a_layers_own_limit_is_the_one_shown() -> None:
     assert limit_of(found, CASE_LAYER, "collapse") == 0.3
     assert limit_of(found, CASE_LAYER, "warn") == 0.1
     assert "≥ 30.0 %" in scan_screen(found, Look())
+
+
+def test_a_status_without_layers_still_gets_an_answer() -> None:
+    said = answers(report(snapshots=(snapshot(layers=()),), crossings=()))
+    assert said["What"].startswith("CRITICAL at step 6,000")
+    assert said["Where"] == "Not known: its layers are not listed."

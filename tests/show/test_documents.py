@@ -123,6 +123,7 @@ def changed(value: object, *keys: str | int) -> dict[str, Any]:
         changed("a", "scan", "snapshots", 0, "zero_fraction"),
         changed(float("nan"), "scan", "snapshots", 0, "zero_fraction"),
         changed(10**400, "scan", "snapshots", 0, "norm"),
+        changed(2**63, "scan", "snapshots", 0, "num_elements"),
         changed("abc", "scan", "snapshots"),
         changed(["abc"], "scan", "snapshots", 0, "layers"),
         changed(["a"], "scan", "snapshots", 0, "layers", 0, "shape"),

@@ -93,6 +93,12 @@ def test_columns_that_differ_only_at_their_beginning_stay_apart() -> None:
     assert all(name in text for name in names)
 
 
+def test_every_further_run_stands_apart() -> None:
+    text = scan_screen(report(snapshots=(snapshot(run="a"), snapshot(run="b"))), Look())
+    assert "\n\nrun b: 1 snapshot" in text
+    assert "\n\nrun a: 1 snapshot" not in text
+
+
 def test_zeros_and_fresh_are_on_one_basis() -> None:
     bias = layer(num_zero=64, num_elements=192, zero_fraction=1 / 3, anatomy=ZeroAnatomy(expected=64))
     text = scan_screen(report(snapshots=(snapshot(layers=(layer(), bias)),)), Look(width=120))
