@@ -1,0 +1,250 @@
+"""What a Stable-Baselines3 run needs to take its next gradient step, read without unpickling blobs.
+
+`sb3_training` opens a zip, `sb3_ring` a replay buffer as it lies in its ring, because the library
+samples by ring position. Classes are only named, schedules that are functions are not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gradscope.read.checked_json import count, number
+from gradscope.read.file_bytes import Malformed, reading, section_of
+from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
+from gradscope.read.pickle_stubs import Global, Stub, attributes, is_text_keyed
+from gradscope.read.safe_pickle import unpickled
+from gradscope.read.sb3_algorithm import MAX_BLOB
+from gradscope.read.sb3_zip import MAX_JSON_BYTES
+from gradscope.read.stored_tensor import OnDemand
+from gradscope.read.torch_archive import plain_number, tensors_of, torch_archive
+from gradscope.read.zip_members import wanted, zip_members
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gradscope.read.zip_members import Member
+
+    Array = NDArray[Any]
+
+_OPTIMIZER: Final = "optimizer.pth"
+_SCHEDULES: Final = "stable_baselines3.common.utils"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sb3Optimizer:
+    """One optimizer: the settings of its groups, and its state by number of the parameter."""
+
+    groups: tuple[Mapping[str, object], ...]
+    """As torch names them: lr, betas, eps, weight_decay, amsgrad, params, ..."""
+    state: Mapping[int, Mapping[str, Array]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sb3Training:
+    """An SB3 zip as its next train() would find it."""
+
+    source: Path
+    policy_class: str | None
+    """Dotted name; None for a class that the file carries by value."""
+    observation_space: str | None
+    """Dotted name of the space's class."""
+    settings: Mapping[str, object]
+    """Plain entries of the zip's JSON: numbers, texts, flags, null."""
+    policy_settings: Mapping[str, object] | None
+    """policy_kwargs, classes by dotted name; None where they cannot be read."""
+    learning_rate: float | None
+    """Of the next train(); None where a function of the user's decides it."""
+    weights: Mapping[str, Array]
+    """Everything in policy.pth, in file order, each read when it is asked for."""
+    variables: Mapping[str, Array]
+    """pytorch_variables.pth: log_ent_coef or ent_coef_tensor."""
+    optimizers: Mapping[str, Sb3Optimizer]
+    """By network: actor, critic, policy, ent_coef."""
+    last_original_observations: Array | None = None
+    """The newest ones before VecNormalize, [environments, *shape]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sb3Ring:
+    """A replay buffer in ring order, rows never written among them; its arrays are the file's bytes."""
+
+    source: Path
+    buffer_class: str | None
+    position: int
+    """Where the next row will be written."""
+    is_full: bool
+    is_shared: bool
+    """Row i + 1 of the observations is row i's next observation."""
+    observations: Array | None
+    """[capacity, environments, *shape]; None for Dict observations."""
+    next_observations: Array | None
+    actions: Array | None
+    rewards: Array | None
+    dones: Array | None
+    timeouts: Array | None
+    """None in files of SB3 before 2.1."""
+    num_steps: int = 1
+    """Steps of reward that a drawn transition sums up."""
+    discount: float | None = None
+    """Gamma of that sum; None for a plain buffer."""
+
+
+def sb3_training(path: Path) -> Sb3Training:
+    """Open an SB3 zip.
+
+    Raises:
+        UnreadableFile: damaged, or no policy in it.
+    """
+    with reading(path):
+        members = zip_members(section_of(path))
+        data = _json(members)
+        weights = tensors_of(_archive(members, "policy.pth"))
+        return Sb3Training(
+            source=path,
+            policy_class=_class_name(_blob(data.get("policy_class"))),
+            observation_space=_class_name(_blob(data.get("observation_space"))),
+            settings=_settings(data),
+            policy_settings=_policy_settings(data.get("policy_kwargs")),
+            learning_rate=_learning_rate(data),
+            weights=OnDemand({name: each.array for name, each in weights.items()}),
+            variables=_arrays(members, "pytorch_variables.pth"),
+            optimizers=_optimizers(members),
+            last_original_observations=as_array(_blob(data.get("_last_original_obs"))),
+        )
+
+
+def sb3_ring(path: Path) -> Sb3Ring:
+    """Open an SB3 replay buffer.
+
+    Raises:
+        UnreadableFile: damaged, or a pickle of something else.
+    """
+    with reading(path):
+        value = unpickled(section_of(path).content(), NUMPY_TABLE).value
+        found = attributes(value)
+        position, is_full = found.get("pos"), found.get("full")
+        if not isinstance(position, int) or not isinstance(is_full, bool) or "observations" not in found:
+            raise Malformed("a pickle that holds no replay buffer", "Leave it out.")
+        is_shared = "next_observations" not in found or found.get("optimize_memory_usage") is True
+        names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+        arrays = {name: as_array(found.get(name)) for name in names}
+        if is_shared:
+            arrays["next_observations"] = None
+        _check_rows(position, arrays)
+        return Sb3Ring(
+            source=path,
+            buffer_class=_class_name(value),
+            position=position,
+            is_full=is_full,
+            is_shared=is_shared,
+            num_steps=count(found.get("n_steps")) or 1,
+            discount=number(found.get("gamma")),
+            **arrays,
+        )
+
+
+def _check_rows(position: int, arrays: Mapping[str, Array | None]) -> None:
+    known = {name: array for name, array in arrays.items() if array is not None}
+    shapes = {array.shape[:2] for array in known.values()}
+    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):  # noqa: PLR2004 - rows, environments
+        raise Malformed("is a buffer whose arrays differ in rows or environments")
+    if any(not 0 <= position <= shape[0] for shape in shapes):
+        raise Malformed("is a buffer whose position lies outside of it")
+
+
+def _json(members: Mapping[str, Member]) -> Mapping[str, object]:
+    try:
+        data = json.loads(wanted(members, "data").content(MAX_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise Malformed("has settings that are no JSON") from error
+    if not is_text_keyed(data):
+        raise Malformed("has settings that are no JSON object")
+    return data
+
+
+def _archive(members: Mapping[str, Member], name: str) -> object:
+    return torch_archive(wanted(members, name).section()).value
+
+
+def _arrays(members: Mapping[str, Member], name: str) -> Mapping[str, Array]:
+    tensors = tensors_of(_archive(members, name)) if name in members else {}
+    return {name: each.array() for name, each in tensors.items() if each.is_bounded}
+
+
+def _blob(entry: object) -> object:
+    """What a pickled entry of the JSON holds, stubs for everything unknown; None where it has none."""
+    encoded = entry.get(":serialized:") if is_text_keyed(entry) else None
+    if not isinstance(encoded, str) or len(encoded) > MAX_BLOB:
+        return None
+    try:
+        return unpickled(base64.b64decode(encoded), NUMPY_TABLE).value
+    except (Malformed, binascii.Error, ValueError):
+        return None
+
+
+def _class_name(value: object) -> str | None:
+    """Dotted name of a class, or of an object's class."""
+    while isinstance(value, Stub):
+        value = value.source
+    return str(value) if isinstance(value, Global) else None
+
+
+def _settings(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Plain entries; TQC stores its target entropy as a pickled scalar of numpy."""
+    plain = {key: each for key, each in data.items() if each is None or isinstance(each, (int, float, str))}
+    scalar = number(_blob(data.get("target_entropy")))
+    return plain if scalar is None else {**plain, "target_entropy": scalar}
+
+
+def _policy_settings(entry: object) -> Mapping[str, object] | None:
+    pickled = is_text_keyed(entry) and ":serialized:" in entry
+    settings = _blob(entry) if pickled else entry
+    if not is_text_keyed(settings):
+        return None
+    return {key: _class_name(each) or each for key, each in settings.items()}
+
+
+def _learning_rate(data: Mapping[str, object]) -> float | None:
+    """The schedule's value at the saved progress, for the schedules that are data and not code."""
+    plain = number(data.get("learning_rate"))
+    if plain is not None:
+        return plain
+    schedule = _blob(data.get("learning_rate"))
+    values = {name: number(each) for name, each in attributes(schedule).items()}
+    name = _class_name(schedule)
+    if name == f"{_SCHEDULES}.ConstantSchedule":
+        return values.get("val")
+    left = number(data.get("_current_progress_remaining"))
+    parts = (values.get("start"), values.get("end"), values.get("end_fraction"), left)
+    known = [each for each in parts if each is not None]
+    if name != f"{_SCHEDULES}.LinearSchedule" or len(known) < len(parts):
+        return None
+    start, end, share, left = known
+    return end if (1 - left) > share else start + (1 - left) * (end - start) / share
+
+
+def _optimizers(members: Mapping[str, Member]) -> Mapping[str, Sb3Optimizer]:
+    files = {name.removesuffix(_OPTIMIZER): name for name in members if name.endswith(_OPTIMIZER)}
+    return {key.rstrip("._"): _optimizer(_archive(members, name)) for key, name in files.items()}
+
+
+def _optimizer(saved: object) -> Sb3Optimizer:
+    entries = saved if is_text_keyed(saved) else {}
+    groups, states = entries.get("param_groups"), entries.get("state")
+    plain = [each for each in groups if is_text_keyed(each)] if isinstance(groups, list) else []
+    state = states.items() if isinstance(states, dict) else ()
+    return Sb3Optimizer(
+        groups=tuple({key: plain_number(each) for key, each in group.items()} for group in plain),
+        state={
+            place: {name: each.array() for name, each in tensors_of(moments).items() if each.is_bounded}
+            for place, moments in state
+            if isinstance(place, int)
+        },
+    )

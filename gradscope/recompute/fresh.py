@@ -1,0 +1,52 @@
+"""The same architecture freshly initialised, as Stable-Baselines3 does it: the healthy baseline.
+
+Source: torch.nn.Linear.reset_parameters, in the order in which the library makes its networks.
+Stable-Baselines3 initialises the networks of SAC, TD3, DDPG and DQN no further.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def fresh_weights(
+    shapes: Mapping[str, tuple[int, ...]], targets: Mapping[str, str], seed: int
+) -> dict[str, torch.Tensor]:
+    """Weights of a new model of this seed; targets start as copies of what they follow.
+
+    Args:
+        shapes: of the policy's state dict, in its order: weight and bias of each linear layer.
+        targets: name of each target's parameter to the online one.
+        seed: of a generator of our own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, torch.Tensor] = {}
+    for name, shape in shapes.items():
+        weights[name] = torch.empty(shape, dtype=torch.float32)
+        if name.endswith(".weight"):
+            torch.nn.init.kaiming_uniform_(weights[name], a=math.sqrt(5), generator=generator)
+        else:
+            bound = 1 / math.sqrt(_num_inputs(shapes, name))
+            torch.nn.init.uniform_(weights[name], -bound, bound, generator=generator)
+    return weights | {target: weights[own].clone() for target, own in targets.items()}
+
+
+def fresh_entropy(setting: object) -> float | None:
+    """Logarithm of the entropy coefficient that ``ent_coef`` starts with; None where it is not learned."""
+    if not isinstance(setting, str) or not setting.startswith("auto"):
+        return None
+    _, _, start = setting.partition("_")
+    try:
+        return math.log(float(start)) if start else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _num_inputs(shapes: Mapping[str, tuple[int, ...]], bias: str) -> int:
+    return shapes[f"{bias.removesuffix('.bias')}.weight"][1]

@@ -1,0 +1,225 @@
+"""True gradients of a checkpoint, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from gradscope.recompute.batches import Drawing, batch, draws
+from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
+from gradscope.recompute.dqn import is_update_pending, updated_targets
+from gradscope.recompute.fresh import fresh_entropy, fresh_weights
+from gradscope.recompute.gaussian_actor import ENTROPY, FIXED_ENTROPY
+from gradscope.recompute.losses import number_of
+from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.support import (
+    CHOOSERS,
+    SAC,
+    TD3,
+    TQC,
+    check_originals,
+    losses_of,
+    optimizer_problem,
+)
+from gradscope.recompute.td3 import skips_actor
+from gradscope.records import Clipping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.inputs import Ring, Training
+    from gradscope.recompute.losses import Gradients, Losses
+    from gradscope.records import Normalizer
+
+NEVER_CLIPS: Final = "the algorithm does not clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why no gradient is recomputed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchGradients:
+    """What the optimizers see of one batch, after clipping."""
+
+    gradients: Mapping[str, NDArray[Any]]
+    """float32 by layer, in file order."""
+    clipping: Clipping
+    """Norm before clipping (Euclidean, over all layers) and the coefficient."""
+    observations: NDArray[Any]
+    """The batch's rows as the buffer stores them, [rows, *shape]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recomputed:
+    """Gradients of a checkpoint's own weights; nothing is computed before batches are asked for."""
+
+    layers: tuple[str, ...]
+    """Those that get gradients, in file order."""
+    drawing: Drawing
+    layer_reasons: Mapping[str, str]
+    """Layers that get none, each with its reason."""
+    reasons: Mapping[str, str]
+    """What else to know: policy_delay, target_network, learning_rate, replay."""
+    _losses: Losses
+    _parameters: Mapping[str, torch.Tensor]
+    _step: CriticStep | None
+    _entropy_setting: object = field(default=None)
+
+    def batches(self) -> Iterator[BatchGradients]:
+        """One batch after the other, from the same seed at every call; weights never change."""
+        return self._batches(self._parameters, self._step)
+
+    def fresh_batches(self) -> Iterator[BatchGradients]:
+        """The same batches and noise through a freshly initialised network: the healthy baseline."""
+        shapes = {name: tuple(self._parameters[name].shape) for name in self._losses.names}
+        parameters = {**self._parameters, **fresh_weights(shapes, self._losses.targets, self.drawing.seed)}
+        start = fresh_entropy(self._entropy_setting)
+        if ENTROPY in parameters and start is not None:
+            parameters[ENTROPY] = torch.full_like(parameters[ENTROPY], start)
+        step = None if self._step is None else fresh_step(self._step, parameters)
+        return self._batches(_trainable(parameters, self.layers), step)
+
+    def _batches(
+        self, parameters: Mapping[str, torch.Tensor], step: CriticStep | None
+    ) -> Iterator[BatchGradients]:
+        drawn = draws(self.drawing.seed)
+        for _ in range(self.drawing.num_batches):
+            one = batch(self.drawing, drawn.rows)
+            with torch.enable_grad():
+                found = self._losses.gradients(parameters, one, drawn.noise, step)
+            yield BatchGradients(
+                gradients={name: found.by_layer[name].numpy() for name in self.layers},
+                clipping=_clipping(found),
+                observations=one.stored_observations,
+            )
+
+
+def recompute_gradients(
+    training: Training,
+    replay: Ring,
+    normalizer: Normalizer | None,
+    *,
+    batches: int,
+    batch_size: int,
+    seed: int,
+) -> Recomputed | Refusal:
+    """The gradients of ``batches`` batches of ``batch_size``, drawn as after set_random_seed(seed).
+
+    The first batch is the one of the library's own train(gradient_steps=1, batch_size=batch_size), bit
+    for bit on the same machine, torch and number of threads; the following ones go on drawing, on the
+    same weights. The actor's gradient is there even where ``policy_delay`` would skip it (``reasons``).
+    numpy's and torch's global random states are not touched.
+
+    Raises:
+        UnreadableFile: the checkpoint changed while it was read.
+    """
+    drawing = Drawing(
+        ring=replay, normalizer=normalizer, num_batches=batches, batch_size=batch_size, seed=seed
+    )
+    try:
+        losses = losses_of(training, drawing)
+        doubt = check_originals(training, replay) if normalizer is None else None
+        parameters, reasons = _parameters(training, losses)
+        reasons |= _reasons(training, doubt)
+    except Mismatch as problem:
+        return Refusal(reason=str(problem))
+    return _recomputed(training, drawing, losses, parameters, reasons)
+
+
+def _recomputed(
+    training: Training,
+    drawing: Drawing,
+    losses: Losses,
+    parameters: Mapping[str, torch.Tensor],
+    reasons: Mapping[str, str],
+) -> Recomputed:
+    step = _critic_step(training, parameters)
+    online = [name for name in parameters if name not in losses.targets and name != FIXED_ENTROPY]
+    missing = _without_actor(online, step) if isinstance(step, str) else {}
+    layers = tuple(name for name in online if name not in missing)
+    return Recomputed(
+        layers=layers,
+        drawing=drawing,
+        layer_reasons=missing,
+        reasons=reasons,
+        _losses=losses,
+        _parameters=_trainable(parameters, layers),
+        _step=None if isinstance(step, str) else step,
+        _entropy_setting=training.settings.get("ent_coef"),
+    )
+
+
+def _parameters(training: Training, losses: Losses) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All weights and the entropy coefficient, with DQN's pending target update done.
+
+    Raises:
+        Mismatch: nothing tells whether there was one.
+    """
+    parameters = {name: torch.tensor(array) for name, array in training.weights.items()}
+    if training.policy_class in {SAC, TQC}:
+        names = {ENTROPY, FIXED_ENTROPY} & set(training.variables)
+        parameters |= {name: torch.tensor(training.variables[name]) for name in names}
+    reasons = {}
+    if training.policy_class in CHOOSERS:
+        pending = is_update_pending(training)
+        if pending:
+            parameters |= updated_targets(parameters, losses.targets, number_of(training, "tau"))
+            reasons["target_network"] = "the update that was pending at the checkpoint has been done"
+        if pending is None:
+            raise Mismatch("it cannot be told whether an update of the target network was pending")
+    return parameters, reasons
+
+
+def _critic_step(training: Training, parameters: Mapping[str, torch.Tensor]) -> CriticStep | str | None:
+    """The critic's step; None where the algorithm has none, a reason where it is not known."""
+    shapes = {name: tuple(each.shape) for name, each in parameters.items() if name.startswith("critic.")}
+    if not shapes:
+        return None
+    problem = optimizer_problem(training)
+    if problem is not None:
+        return problem
+    return critic_step(training.optimizers.get("critic"), shapes, training.learning_rate)
+
+
+def _reasons(training: Training, doubt: str | None) -> dict[str, str]:
+    """What the library would do otherwise, and what is not known."""
+    found = {} if doubt is None else {"replay": doubt}
+    if training.policy_class == TD3 and skips_actor(training):
+        found["policy_delay"] = "the library's next train() would leave the actor alone"
+    if training.policy_class not in CHOOSERS and training.learning_rate is None:
+        found["learning_rate"] = (
+            "a function decides it and is not run: the critic's step before the actor's loss "
+            "uses the last update's"
+        )
+    return found
+
+
+def _without_actor(layers: Sequence[str], problem: str) -> dict[str, str]:
+    reason = f"{problem}: the actor's loss needs the critic after its step"
+    return {name: reason for name in layers if name.startswith("actor.")}
+
+
+def _trainable(parameters: Mapping[str, torch.Tensor], layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The layers as leaves that take gradients."""
+    leaves = {name: parameters[name].detach().requires_grad_() for name in layers}
+    return {**parameters, **leaves}
+
+
+def _clipping(found: Gradients) -> Clipping:
+    """Where nothing is clipped, the norm before is the norm after."""
+    if found.clipping.norm_before_clip is not None or found.clipping.reasons:
+        return found.clipping
+    norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found.by_layer.values()]
+    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+    if math.isfinite(norm):
+        return Clipping(norm_before_clip=norm, reasons={"clip_coefficient": NEVER_CLIPS})
+    return Clipping(reasons={"norm_before_clip": "it is not finite", "clip_coefficient": NEVER_CLIPS})
