@@ -68,7 +68,7 @@ def _associated(
     ordered = sorted(layers, key=lambda layer: (layer.p_value_adjusted or 0.0, -abs(layer.pearson or 0.0)))
     names = ", ".join(layer.name for layer in ordered[:MAX_NAMED])
     others = f" and {len(ordered) - MAX_NAMED} more" if len(ordered) > MAX_NAMED else ""
-    when = "" if change_step is None else f", whose level changes most at step {change_step}"
+    when = "" if change_step is None else f", whose level changes most at step {change_step:,}"
     return (
         f"zeros of {len(layers)} of {num_layers} layers ({names}{others}) rise together with "
         f"{slice_name!r} activity{when}. {TIMING}"
@@ -76,7 +76,7 @@ def _associated(
 
 
 def _pooled(slice_name: str, total: Association, change_step: int | None) -> str:
-    when = "" if change_step is None else f", whose level changes most at step {change_step}"
+    when = "" if change_step is None else f", whose level changes most at step {change_step:,}"
     return (
         f"zeros of all layers together rise with {slice_name!r} activity{when} (p = "
         f"{total.p_value_adjusted:.2g}); no single layer stands out. {TIMING}"
@@ -101,7 +101,7 @@ def _when(layers: Sequence[Association], change_step: int | None) -> str:
         return ""
     best = max(rising, key=lambda layer: layer.pearson or 0)
     return (
-        f" The activity's level changes most at step {change_step}, the zeros of {best.name} at step "
-        f"{best.change_step} (r = {best.pearson:.2f}). One rise in each series is little to go by: this does "
+        f" The activity's level changes most at step {change_step:,}, the zeros of {best.name} at step "
+        f"{best.change_step:,} (r = {best.pearson:.2f}). One rise in each series is little to go by: this does "
         "not show that they are unrelated."
     )

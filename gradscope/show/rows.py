@@ -43,14 +43,17 @@ def sentence(text: str) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """0.2738 -> "27.3 %". Never rounded up: what is below a limit never looks like the limit."""
+    """0.2738 -> "27.4 %"; never rounded up to a whole percent: below a limit never looks like the limit."""
     if fraction is None:
         return UNKNOWN
     if 0 < fraction < LEAST_SHOWN:
         return "<0.1 %"
     if 1 - LEAST_SHOWN < fraction < 1:
         return ">99.9 %"
-    return f"{math.floor(1000 * (fraction + _ROUNDING)) / 10:.1f} %"
+    rounded = round(1000 * fraction)
+    if rounded % 10 == 0:
+        rounded = math.floor(1000 * (fraction + _ROUNDING))
+    return f"{rounded / 10:.1f} %"
 
 
 def number(value: float | None) -> str:
