@@ -102,6 +102,6 @@ def _when(layers: Sequence[Association], change_step: int | None) -> str:
     best = max(rising, key=lambda layer: layer.pearson or 0)
     return (
         f" The activity's level changes most at step {change_step:,}, the zeros of {best.name} at step "
-        f"{best.change_step:,} (r = {best.pearson:.2f}). One rise in each series is little to go by: this does "
-        "not show that they are unrelated."
+        f"{best.change_step:,} (r = {best.pearson:.2f}). One rise in each series is little to go by: "
+        "this does not show that they are unrelated."
     )

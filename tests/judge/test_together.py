@@ -24,7 +24,7 @@ def test_an_association_is_named_and_no_cause_is_claimed() -> None:
     verdict, reason = association_verdict("position", [*layers, one("c", "not associated", 0.9)], 5000)
     assert verdict == "associated, effect not testable"
     assert reason.startswith("zeros of 2 of 3 layers (b, a) rise together with 'position' activity")
-    assert "5000" in reason
+    assert "5,000" in reason
     assert "not a cause" in reason
 
 
