@@ -60,7 +60,7 @@ def progress_bar(shared: Shared) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(file=sys.stderr), transient=True) as bars:
+    with Bar(console=Console(file=sys.stderr, no_color=shared.no_color or None), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
