@@ -9,7 +9,6 @@ import numpy as np
 
 from gradscope.measure.coincidence import (
     NO_ONSET,
-    better_of,
     chances,
     detrended,
     effective_points,
@@ -75,9 +74,9 @@ def associations(
 
     Two questions per layer, each answered by shifting the one activity series in a circle, jointly for
     all layers, with the step-down maximum over layers (Westfall-Young); the better answer is doubled. The
-    pooled total "*" is asked by itself, the better answer calibrated by the same shifts (min-p):
+    pooled total "*" is asked by itself: onsets where there are any, else levels:
 
-    - levels: r of both series after a straight line is taken out of each;
+    - levels: r of both series after a straight line is taken out of each, where one of them has no onset;
     - onsets: how soon after the activity the layer's zeros leave the level they had at first. It sees
       zeros that answer in several plateaus, whose largest comes late.
 
@@ -148,8 +147,11 @@ def _tested(series: _Series) -> dict[str, _Tested]:
     onsets = np.array([onset(layer, rising=True) for layer in layers])
     # A layer that never leaves its line is not better than chance at any shift.
     varies = residuals.any(axis=1, keepdims=True)
-    levels = np.where(varies, correlations, -np.inf)
     starts = onset_closeness(own_onset, onsets, len(activity))
+    # Where both change once and for good, only when they do counts: levels of two such curves agree by
+    # chance far too often (measured: 29 % false alarms among 20 layers with independent steps).
+    changes_once = np.isfinite(starts).any(axis=1, keepdims=True)
+    levels = np.where(varies & ~changes_once, correlations, -np.inf)
     p_value, adjusted = _chances(names, levels, starts)
     lags = _lags(correlations) * series.block
     return {
@@ -172,7 +174,8 @@ def _chances(names: list[str], levels: Floats, starts: Floats) -> tuple[Floats, 
         tests = np.minimum(chances(levels[layers]), chances(starts[layers]))
         alone[layers], adjusted[layers] = np.minimum(1, NUM_TESTS * tests)
     if not layers.all():
-        alone[~layers] = adjusted[~layers] = chances(better_of(levels[~layers], starts[~layers]))[0]
+        total = np.where(np.isfinite(levels[~layers]), levels[~layers], starts[~layers])
+        alone[~layers] = adjusted[~layers] = chances(total)[0]
     return alone, adjusted
 
 

@@ -24,10 +24,11 @@ BAND_DEVIATIONS: Final = 3.0
 BAND_SHARE: Final = 0.005
 """Least half-width of that band, as a share of the later change of level."""
 MEDIAN_POINTS: Final = 5
+SLACK_POINTS: Final = MEDIAN_POINTS // 2
+"""By which the running median may move an onset forward."""
 NO_ONSET: Final = -1
 _MAD_TO_DEVIATION: Final = 1.4826
 _ROUNDING: Final = 1e-9
-_DIGITS: Final = 9
 
 
 def detrended(series: Floats) -> Floats:
@@ -85,33 +86,13 @@ def onset(series: Floats, *, rising: bool = False) -> int:
 def onset_closeness(activity: int, layers: Integers, num_points: int) -> Floats:
     """Minus the points by which each layer's onset follows the activity's, for every shift, [layers, shifts].
 
-    -inf for a layer without onset, one that comes before the activity's, or where the activity has none.
+    -inf for a layer without onset, one that comes before the activity's by more than the running median
+    can blur, or where the activity has none.
     """
     shifted = (activity + np.arange(num_points)) % num_points
     behind = (layers[:, None] - shifted).astype(np.float64)
-    unknown = (layers[:, None] == NO_ONSET) | (activity == NO_ONSET) | (behind < 0)
-    return np.where(unknown, -np.inf, -behind)
-
-
-def better_of(*statistics: Floats) -> Floats:
-    """The better of several statistics, on one scale: minus the smallest share of shifts that do as well.
-
-    Shift by shift, so that ``chances`` of it pays for the choice exactly (min-p, Westfall and Young).
-
-    Args:
-        statistics: each [layers, shifts]; -inf does no better than chance.
-    """
-    shares = [_shares(np.round(each, _DIGITS)) for each in statistics]
-    better: Floats = -np.minimum.reduce(shares)
-    return better
-
-
-def _shares(statistic: Floats) -> Floats:
-    """Share of a row's shifts that do at least as well, for each of them."""
-    ranked = np.sort(statistic, axis=1)
-    below = [np.searchsorted(row, values) for row, values in zip(ranked, statistic, strict=True)]
-    shares: Floats = 1 - np.array(below, dtype=np.float64) / statistic.shape[1]
-    return shares
+    unknown = (layers[:, None] == NO_ONSET) | (activity == NO_ONSET) | (behind < -SLACK_POINTS)
+    return np.where(unknown, -np.inf, -np.abs(behind))
 
 
 def chances(statistic: Floats) -> tuple[Floats, Floats]:

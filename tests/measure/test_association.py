@@ -54,6 +54,13 @@ def independent_steps(draw: np.random.Generator) -> tuple[Any, Any]:
     return opened(NUM_STEPS, draw.uniform()), zeros
 
 
+def steps_of_their_own(draw: np.random.Generator) -> tuple[Any, Any]:
+    places = draw.uniform(0.2, 0.8, NUM_LAYERS)
+    zeros = np.stack([opened(NUM_STEPS, place) for place in places])
+    activity = opened(NUM_STEPS, draw.uniform(0.2, 0.8)) + 0.02 * draw.normal(size=NUM_STEPS)
+    return activity, zeros + 0.02 * draw.normal(size=zeros.shape)
+
+
 def opened_beside_chains(draw: np.random.Generator) -> tuple[Any, Any]:
     return opened(NUM_STEPS), chains(draw, 0.9, NUM_LAYERS)
 
@@ -77,10 +84,19 @@ def independent_chains(phi: float) -> Callable[[np.random.Generator], tuple[Any,
         independent_chains(0.0),
         independent_chains(0.9),
         independent_steps,
+        steps_of_their_own,
         opened_beside_chains,
         opened_beside_lines,
     ],
-    ids=["shared line", "noise", "chains", "steps", "opened beside chains", "opened beside lines"],
+    ids=[
+        "shared line",
+        "noise",
+        "chains",
+        "steps",
+        "own steps",
+        "opened beside chains",
+        "opened beside lines",
+    ],
 )
 def test_false_alarms_are_no_more_often_than_promised(
     make: Callable[[np.random.Generator], tuple[Any, Any]],
@@ -95,13 +111,13 @@ def test_a_shared_line_correlates_and_is_still_not_called_associated() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3])
-def test_a_common_step_is_found_in_every_layer(noise: float) -> None:
+def test_a_common_step_is_found_in_nearly_every_layer(noise: float) -> None:
     draw = np.random.default_rng(0)
     activity = opened(NUM_STEPS)
     layers, change = associate(activity, activity + noise * draw.normal(size=(NUM_LAYERS, NUM_STEPS)))
     assert change == NUM_STEPS * 20 // 2
+    assert sum(each.verdict == "associated" for each in layers) >= 0.9 * NUM_LAYERS
     for each in layers:
-        assert each.verdict == "associated"
         assert each.lag == 0
         assert each.change_step == pytest.approx(change, abs=40)
         assert each.p_value is not None
