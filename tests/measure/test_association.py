@@ -122,7 +122,7 @@ def test_a_common_step_is_found_in_nearly_every_layer(noise: float) -> None:
         assert each.change_step == pytest.approx(change, abs=40)
         assert each.p_value is not None
         assert each.p_value_adjusted is not None
-        assert each.p_value <= each.p_value_adjusted < 0.05
+        assert each.p_value <= each.p_value_adjusted <= 0.05
 
 
 def test_one_layer_among_quiet_ones_is_found_and_the_others_are_not() -> None:
