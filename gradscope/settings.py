@@ -32,8 +32,6 @@ CRITICAL_WASSERSTEIN: Final = 1.0
 """Reference standard deviations from which a slice's shift is critical."""
 SIGNIFICANCE: Final = 0.05
 """Adjusted p-values below this count."""
-MIN_STEPS: Final = 12
-"""Fewer time steps than this cannot carry a corrected correlation (SCIENCE: say so)."""
 
 CONFIG_NAME: Final = "gradscope.toml"
 

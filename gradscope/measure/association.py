@@ -19,7 +19,7 @@ from gradscope.measure.coincidence import (
 )
 from gradscope.measure.correlation import pearson, spearman
 from gradscope.records import ALL_LAYERS, Association
-from gradscope.settings import MIN_STEPS, SIGNIFICANCE
+from gradscope.settings import SIGNIFICANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,7 @@ def _together(
 def _why_not(series: _Series) -> tuple[str, str] | None:
     """Verdict and reason where nothing can be tested."""
     number = len(series.steps)
-    least = max(MIN_STEPS, int(NUM_TESTS / SIGNIFICANCE) + 1)
+    least = int(NUM_TESTS / SIGNIFICANCE) + 1
     if number < least:
         return TOO_FEW, f"{number} steps; no corrected p-value can fall below {SIGNIFICANCE:g} under {least}"
     if series.activity.max() == series.activity.min():

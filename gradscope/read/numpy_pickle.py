@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_DIMENSIONS: Final = 32
-MAX_TEXT: Final = 1 << 20
 _CODE: Final = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,7})")
 _MIN_STATE: Final = 5
 """Items of an array's state: version, shape, dtype, order, data."""

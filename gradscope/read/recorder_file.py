@@ -187,5 +187,6 @@ def _late_notes(optimizers: Mapping[str, object]) -> tuple[str, ...]:
     for name, each in optimizers.items():
         updates = checked_json.count(checked_json.table(each).get("updates_after_save"))
         if updates is not None and updates > 1:
-            notes.append(f"the gradient of optimizer {name[:80]!r} came {updates - 1} updates after the save")
+            late = "one update" if updates == 2 else f"{updates - 1} updates"  # noqa: PLR2004 - 1 is at once
+            notes.append(f"the gradient of optimizer {name[:80]!r} is of weights {late} after the save")
     return tuple(notes)

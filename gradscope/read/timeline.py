@@ -69,6 +69,8 @@ class _Parsed:
     header: Line = field(default_factory=dict)
     rows: list[_Row] = field(default_factory=list)
     layers: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    zero_tolerances: dict[float | None, None] = field(default_factory=dict)
+    """In order; what rows before a restart were counted with may differ."""
     num_bad: int = 0
     num_superseded: int = 0
 
@@ -116,6 +118,8 @@ def _take_header(line: Line, parsed: _Parsed) -> None:
     if parsed.header and layers != parsed.layers:
         parsed.num_superseded += len(parsed.rows)
         parsed.rows.clear()
+        parsed.zero_tolerances.clear()
+    parsed.zero_tolerances[checked_json.number(line.get("zero_tolerance"))] = None
     parsed.header, parsed.layers = line, layers
 
 
@@ -172,6 +176,7 @@ def _timeline(path: Path, parsed: _Parsed) -> Timeline:
         step=_steps(parsed.rows),
         **columns,
         observed=checked_json.observed(parsed.header),
+        zero_tolerances=tuple(parsed.zero_tolerances),
         notes=_notes(parsed),
     )
 

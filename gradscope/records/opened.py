@@ -178,6 +178,8 @@ class Timeline:
     num_long: NDArray[np.float64]
     num_short: NDArray[np.float64]
     observed: Observed = field(default_factory=Observed)
+    zero_tolerances: tuple[float | None, ...] = ()
+    """What zeros were counted with: one, or several where a recording was resumed with another."""
     notes: tuple[str, ...] = ()
 
 

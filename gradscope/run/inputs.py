@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
-MARKET: Final = "market"
 NOT_AT_REST: Final = "normalised batch: the resting value is not known"
 NO_INPUTS: Final = "no replay buffer and no recorded batch of this step, or of another shape than the run's"
 

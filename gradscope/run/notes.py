@@ -9,7 +9,7 @@ from gradscope.measure import overlap_notes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradscope.records import SnapshotGradient
+    from gradscope.records import Normalizer, Replay, SnapshotGradient, Timeline
     from gradscope.run.find import Found
     from gradscope.run.listing import Opened, OpenedRun
     from gradscope.settings import Settings
@@ -22,7 +22,18 @@ def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple
         *_slices(opened),
         *_files(opened),
         *(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes),
+        *_of_other_files(opened),
     )
+
+
+def _of_other_files(opened: Opened) -> Iterator[str]:
+    """What the readers noted of timelines, buffers and normalizers: rows left out, names not loaded."""
+    for run in opened.runs:
+        replays = [each.replay for each in run.files.replays]
+        records: list[Timeline | Replay | Normalizer] = [*run.files.timelines, *replays]
+        records += run.files.normalizers
+        for record in records:
+            yield from (f"{opened.found.relative(record.source)}: {note}" for note in record.notes)
 
 
 def _layer_filter(opened: Opened) -> Iterator[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradscope.errors import UsageError
 from gradscope.measure import resolve_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from gradscope.records import Observed, Slice, Timeline
     from gradscope.run.inputs import RunSlices
@@ -46,18 +44,7 @@ def why_not_timeline(timeline: Timeline, name: str, known: RunSlices, settings: 
         is_same = name == POSITION and settings.slices.get(name, recorded) == recorded
     if not is_same:
         return f"{where} is not used: it counts position={', '.join(recorded)}"
-    tolerances = _tolerances(timeline.source)
-    if tolerances != {settings.zero_tolerance}:
-        shown = ", ".join(f"{each}" for each in tolerances) or "none"
+    if timeline.zero_tolerances != (settings.zero_tolerance,):
+        shown = ", ".join(f"{each}" for each in timeline.zero_tolerances)
         return f"{where} is not used: its zero tolerance is {shown}, not {settings.zero_tolerance:g}"
     return None
-
-
-def _tolerances(path: Path) -> set[Any]:
-    """Zero tolerances of all headers; a resumed recording has several."""
-    try:
-        with path.open("rb") as file:
-            headers = [json.loads(line) for line in file if b'"schema"' in line and line.endswith(b"\n")]
-    except (OSError, ValueError):
-        return set()
-    return {header.get("zero_tolerance") for header in headers}

@@ -111,16 +111,23 @@ def timeline_series(timeline: Timeline, settings: Settings) -> Series:
         fractions[layer.name] = num_zero / layer.num_elements
         zeros += np.nan_to_num(num_zero)
         elements += np.where(np.isnan(num_zero), 0, layer.num_elements)
-    pooled = np.divide(zeros, elements, out=np.full(len(steps), np.nan), where=elements > 0)
-    rows = timeline.layers[0] if timeline.layers else None
-    share = rows.num_active / rows.num_rows if rows else np.zeros(0)
+    # Only where all layers were seen: a total over other layers would change without any gradient changing.
+    is_whole = (elements > 0) & (elements == elements.max(initial=0))
+    pooled = np.divide(zeros, elements, out=np.full(len(steps), np.nan), where=is_whole)
     return Series(
         source="timeline",
         steps=steps,
-        activity=_mean_by_step(share, rows.step, steps) if rows else share,
+        activity=_timeline_activity(timeline, steps),
         num_active=_mean_by_step(timeline.num_active, timeline.step, steps),
         fractions={ALL_LAYERS: pooled} | fractions,
     )
+
+
+def _timeline_activity(timeline: Timeline, steps: Integers) -> Floats:
+    """Share of active rows, of whichever optimizer's batch was seen at a step."""
+    shares = [layer.num_active / layer.num_rows for layer in timeline.layers]
+    at = [layer.step for layer in timeline.layers]
+    return _mean_by_step(np.concatenate(shares), np.concatenate(at), steps) if shares else np.zeros(0)
 
 
 def _mean_by_step(values: Floats, at: Integers, steps: Integers) -> Floats:
