@@ -122,7 +122,7 @@ def test_one_unknown_norm_makes_the_whole_unknown(tmp_path: Path) -> None:
 def test_late_gradients_are_told(tmp_path: Path) -> None:
     optimizers = {"actor": optimizer(1.0, None, updates_after_save=2)}
     snapshot = opened(by_hand(tmp_path / "r.safetensors", optimizers=optimizers))
-    assert snapshot.notes == ("the gradient of optimizer 'actor' came 1 updates after the save",)
+    assert snapshot.notes == ("the gradient of optimizer 'actor' is of weights one update after the save",)
 
 
 def test_dict_observations_keep_their_keys(tmp_path: Path) -> None:
