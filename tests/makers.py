@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradscope.read.sb3_buffer import Sb3Buffer
 from gradscope.records import (
     Association,
     AssociationReport,
@@ -28,6 +29,8 @@ from gradscope.records import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gradscope.records import Ring
 
 CASE_LAYER = "actor.features_extractor.temporal_projection.weight"
 CASE_SHAPE = (128, 153)
@@ -211,3 +214,10 @@ def report(**changes: Any) -> Report:
         "associations": (association_report(),),
     }
     return Report(**(values | changes))
+
+
+def sb3_ring(path: Path) -> Ring:
+    """The ring of a Stable-Baselines3 buffer."""
+    ring = Sb3Buffer().read(path).ring
+    assert ring is not None
+    return ring

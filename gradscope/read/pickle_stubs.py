@@ -122,3 +122,10 @@ PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]
     ("copy_reg", "_reconstructor"): _new_object,
 }
 """Calls that are answered with harmless containers of our own choosing."""
+
+
+def class_name(value: object) -> str | None:
+    """Dotted name of a class, or of an object's class; None where a pickle does not name one."""
+    while isinstance(value, Stub):
+        value = value.source
+    return str(value) if isinstance(value, Global) else None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gradscope.read import sniff
+from gradscope.read.checked_json import count, number
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.layers import inert_note
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
-from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
+from gradscope.read.pickle_stubs import Stub, attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.step_name import known_step
-from gradscope.records import Replay
+from gradscope.read.stored_tensor import OnDemand
+from gradscope.records import Replay, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Arrays = Mapping[str, NDArray[Any]]
+    Array = NDArray[Any]
+    Arrays = Mapping[str, Array]
 
 _NEEDED: Final = ("observations", "pos", "full")
 SB3_DETAILS: Final = re.compile(
@@ -55,40 +59,56 @@ class Sb3Buffer:
                 raise Malformed(
                     f"a pickle of {_described(found.value)} holds no replay buffer", "Leave it out."
                 )
-            return _replay(path, self.format, values, inert_note(found.unknown, SB3_DETAILS))
+            return _replay(path, self.format, found.value, inert_note(found.unknown, SB3_DETAILS))
 
 
-def _replay(path: Path, format_name: str, values: Mapping[str, object], notes: tuple[str, ...]) -> Replay:
-    observations = _arrays(values["observations"])
-    capacity = _capacity(observations)
-    position, is_full = _whole(values["pos"], capacity), values["full"]
-    if not isinstance(is_full, bool):
-        raise Malformed("is a buffer that does not say whether it is full")
-    rows = _Rows(
-        position=position,
-        is_full=is_full,
-        is_shared="next_observations" not in values or _is_optimized(values),
-    )
-    following = {} if rows.is_shared else _arrays(values["next_observations"])
+def _replay(path: Path, format_name: str, value: object, notes: tuple[str, ...]) -> Replay:
+    ring = _ring(value)
+    rows = _Rows(position=ring.position, is_full=ring.is_full, is_shared=ring.is_shared)
     known = known_step(path, {})
-    environments = {array.shape[1] for array in observations.values()}
-    if len(environments) != 1:
-        raise Malformed("is a buffer whose observations differ in environments")
-    shape = capacity, *environments
+    capacity, environments = next(iter(ring.observations.values())).shape[:2]
+    following = ring.next_observations
     return Replay(
         source=path,
         format=format_name,
         step=known.step,
         step_from=known.step_from,
-        observations={key: rows.of(_fitting(array, shape)) for key, array in observations.items()},
-        next_observations={key: rows.of(_fitting(array, shape)) for key, array in following.items()} or None,
-        actions=_optional(values, "actions", shape, rows),
-        rewards=_optional(values, "rewards", shape, rows),
-        ends=_ends(_optional(values, "dones", shape, rows), _optional(values, "timeouts", shape, rows)),
-        num_environments=environments.pop(),
+        observations=rows.ordered(ring.observations),
+        next_observations=None if following is None else rows.ordered(following),
+        actions=rows.of_optional(ring.actions),
+        rewards=rows.of_optional(ring.rewards),
+        ends=_ends(rows.of_optional(ring.dones), rows.of_optional(ring.timeouts)),
+        num_environments=environments,
+        num_rows=rows.num_valid(capacity) * environments,
+        num_bytes=path.stat().st_size,
         capacity=capacity,
-        overwritten=is_full,
+        overwritten=ring.is_full,
+        ring=ring,
         notes=known.notes + notes,
+    )
+
+
+def _ring(value: object) -> Ring:
+    values = attributes(value)
+    observations = _arrays(values["observations"])
+    capacity = _capacity(observations)
+    environments = {array.shape[1] for array in observations.values()}
+    if len(environments) != 1:
+        raise Malformed("is a buffer whose observations differ in environments")
+    if not isinstance(values["full"], bool):
+        raise Malformed("is a buffer that does not say whether it is full")
+    shape = capacity, *environments
+    is_shared = "next_observations" not in values or values.get("optimize_memory_usage") is True
+    return Ring(
+        buffer_class=class_name(value),
+        position=_whole(values["pos"], capacity),
+        is_full=values["full"],
+        is_shared=is_shared,
+        observations=_all_fitting(observations, shape),
+        next_observations=None if is_shared else _all_fitting(_arrays(values["next_observations"]), shape),
+        num_steps=count(values.get("n_steps")) or 1,
+        discount=number(values.get("gamma")),
+        **{name: _optional(values, name, shape) for name in ("actions", "rewards", "dones", "timeouts")},
     )
 
 
@@ -102,7 +122,7 @@ class _Rows:
     is_shared: bool
     """Row i + 1 of the observations doubles as row i's next observation."""
 
-    def of(self, array: NDArray[Any]) -> NDArray[Any]:
+    def of(self, array: Array) -> Array:
         """Valid rows of one array: a view where they lie in order already."""
         if not self.is_full:
             return array[: self.position]
@@ -112,9 +132,17 @@ class _Rows:
             return array[oldest:]
         return np.concatenate([array[oldest:], array[: self.position]])
 
+    def of_optional(self, array: Array | None) -> Array | None:
+        """The same of an array that may be missing."""
+        return None if array is None else self.of(array)
 
-def _is_optimized(values: Mapping[str, object]) -> bool:
-    return values.get("optimize_memory_usage") is True
+    def ordered(self, arrays: Arrays) -> Arrays:
+        """Valid rows by key, put in order when they are asked for: a wrapped ring is not copied before."""
+        return OnDemand({key: partial(self.of, array) for key, array in arrays.items()})
+
+    def num_valid(self, capacity: int) -> int:
+        """Rows in time."""
+        return capacity - (self.is_shared and self.position < capacity) if self.is_full else self.position
 
 
 def _arrays(value: object) -> Arrays:
@@ -140,24 +168,26 @@ def _whole(value: object, capacity: int) -> int:
     return int(value)
 
 
-def _fitting(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _fitting(array: Array, shape: tuple[int, ...]) -> Array:
     if array.shape[:2] != shape:
         raise Malformed(f"is a buffer with arrays of {array.shape[:2]} and {shape} rows and environments")
     return array
 
 
-def _optional(
-    values: Mapping[str, object], name: str, shape: tuple[int, ...], rows: _Rows
-) -> NDArray[Any] | None:
+def _all_fitting(arrays: Arrays, shape: tuple[int, ...]) -> Arrays:
+    return {key: _fitting(array, shape) for key, array in arrays.items()}
+
+
+def _optional(values: Mapping[str, object], name: str, shape: tuple[int, ...]) -> Array | None:
     array = as_array(values.get(name))
-    return None if array is None else rows.of(_fitting(array, shape))
+    return None if array is None else _fitting(array, shape)
 
 
-def _ends(dones: NDArray[Any] | None, timeouts: NDArray[Any] | None) -> NDArray[Any] | None:
+def _ends(dones: Array | None, timeouts: Array | None) -> Array | None:
     """Ends that training sees: a time limit is none. Buffers before SB3 2.1 may lack timeouts."""
     if dones is None or timeouts is None:
         return dones
-    ends: NDArray[Any] = dones * (1 - timeouts)
+    ends: Array = dones * (1 - timeouts)
     return ends
 
 

@@ -1,7 +1,6 @@
 """What a Stable-Baselines3 run needs to take its next gradient step, read without unpickling blobs.
 
-`sb3_training` opens a zip, `sb3_ring` a replay buffer as it lies in its ring, because the library
-samples by ring position. Classes are only named, schedules that are functions are not run.
+Classes are only named, schedules that are functions are not run. Its replay buffer is sb3_buffer.py's.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gradscope.read.checked_json import count, number
+from gradscope.read.checked_json import number
 from gradscope.read.file_bytes import Malformed, reading, section_of
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
-from gradscope.read.pickle_stubs import Global, Stub, attributes, is_text_keyed
+from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.sb3_algorithm import MAX_BLOB
 from gradscope.read.sb3_zip import MAX_JSON_BYTES
@@ -71,31 +70,6 @@ class Sb3Training:
     """The newest ones before VecNormalize, [environments, *shape]."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sb3Ring:
-    """A replay buffer in ring order, rows never written among them; its arrays are the file's bytes."""
-
-    source: Path
-    buffer_class: str | None
-    position: int
-    """Where the next row will be written."""
-    is_full: bool
-    is_shared: bool
-    """Row i + 1 of the observations is row i's next observation."""
-    observations: Array | None
-    """[capacity, environments, *shape]; None for Dict observations."""
-    next_observations: Array | None
-    actions: Array | None
-    rewards: Array | None
-    dones: Array | None
-    timeouts: Array | None
-    """None in files of SB3 before 2.1."""
-    num_steps: int = 1
-    """Steps of reward that a drawn transition sums up."""
-    discount: float | None = None
-    """Gamma of that sum; None for a plain buffer."""
-
-
 def sb3_training(path: Path) -> Sb3Training:
     """Open an SB3 zip.
 
@@ -108,8 +82,8 @@ def sb3_training(path: Path) -> Sb3Training:
         weights = tensors_of(_archive(members, "policy.pth"))
         return Sb3Training(
             source=path,
-            policy_class=_class_name(_blob(data.get("policy_class"))),
-            observation_space=_class_name(_blob(data.get("observation_space"))),
+            policy_class=class_name(_blob(data.get("policy_class"))),
+            observation_space=class_name(_blob(data.get("observation_space"))),
             settings=_settings(data),
             policy_settings=_policy_settings(data.get("policy_kwargs")),
             learning_rate=_learning_rate(data),
@@ -118,45 +92,6 @@ def sb3_training(path: Path) -> Sb3Training:
             optimizers=_optimizers(members),
             last_original_observations=as_array(_blob(data.get("_last_original_obs"))),
         )
-
-
-def sb3_ring(path: Path) -> Sb3Ring:
-    """Open an SB3 replay buffer.
-
-    Raises:
-        UnreadableFile: damaged, or a pickle of something else.
-    """
-    with reading(path):
-        value = unpickled(section_of(path).content(), NUMPY_TABLE).value
-        found = attributes(value)
-        position, is_full = found.get("pos"), found.get("full")
-        if not isinstance(position, int) or not isinstance(is_full, bool) or "observations" not in found:
-            raise Malformed("a pickle that holds no replay buffer", "Leave it out.")
-        is_shared = "next_observations" not in found or found.get("optimize_memory_usage") is True
-        names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-        arrays = {name: as_array(found.get(name)) for name in names}
-        if is_shared:
-            arrays["next_observations"] = None
-        _check_rows(position, arrays)
-        return Sb3Ring(
-            source=path,
-            buffer_class=_class_name(value),
-            position=position,
-            is_full=is_full,
-            is_shared=is_shared,
-            num_steps=count(found.get("n_steps")) or 1,
-            discount=number(found.get("gamma")),
-            **arrays,
-        )
-
-
-def _check_rows(position: int, arrays: Mapping[str, Array | None]) -> None:
-    known = {name: array for name, array in arrays.items() if array is not None}
-    shapes = {array.shape[:2] for array in known.values()}
-    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):  # noqa: PLR2004 - rows, environments
-        raise Malformed("is a buffer whose arrays differ in rows or environments")
-    if any(not 0 <= position <= shape[0] for shape in shapes):
-        raise Malformed("is a buffer whose position lies outside of it")
 
 
 def _json(members: Mapping[str, Member]) -> Mapping[str, object]:
@@ -189,13 +124,6 @@ def _blob(entry: object) -> object:
         return None
 
 
-def _class_name(value: object) -> str | None:
-    """Dotted name of a class, or of an object's class."""
-    while isinstance(value, Stub):
-        value = value.source
-    return str(value) if isinstance(value, Global) else None
-
-
 def _settings(data: Mapping[str, object]) -> Mapping[str, object]:
     """Plain entries; TQC stores its target entropy as a pickled scalar of numpy."""
     plain = {key: each for key, each in data.items() if each is None or isinstance(each, (int, float, str))}
@@ -208,7 +136,7 @@ def _policy_settings(entry: object) -> Mapping[str, object] | None:
     settings = _blob(entry) if pickled else entry
     if not is_text_keyed(settings):
         return None
-    return {key: _class_name(each) or each for key, each in settings.items()}
+    return {key: class_name(each) or each for key, each in settings.items()}
 
 
 def _learning_rate(data: Mapping[str, object]) -> float | None:
@@ -218,7 +146,7 @@ def _learning_rate(data: Mapping[str, object]) -> float | None:
         return plain
     schedule = _blob(data.get("learning_rate"))
     values = {name: number(each) for name, each in attributes(schedule).items()}
-    name = _class_name(schedule)
+    name = class_name(schedule)
     if name == f"{_SCHEDULES}.ConstantSchedule":
         return values.get("val")
     left = number(data.get("_current_progress_remaining"))

@@ -15,8 +15,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradscope.recompute.inputs import Ring
-    from gradscope.records import Normalizer
+    from gradscope.records import Normalizer, Ring
 
     Array = NDArray[Any]
 
@@ -66,8 +65,7 @@ def draws(seed: int) -> Draws:
 
 def num_transitions(ring: Ring) -> int:
     """Transitions a batch can hold: time x environments."""
-    assert ring.observations is not None
-    capacity, environments = ring.observations.shape[:2]
+    capacity, environments = ring.observations[""].shape[:2]
     rows = capacity - ring.is_shared if ring.is_full else ring.position
     return int(rows * environments)
 
@@ -75,7 +73,7 @@ def num_transitions(ring: Ring) -> int:
 def batch(drawing: Drawing, rows: np.random.RandomState) -> Batch:
     """The next batch, drawn with replacement as the library draws it."""
     ring, normalizer, size = drawing.ring, drawing.normalizer, drawing.batch_size
-    observations, actions = _there(ring.observations), _there(ring.actions)
+    observations, actions = ring.observations[""], _there(ring.actions)
     capacity, num_environments = observations.shape[:2]
     if ring.is_full and ring.is_shared:
         # The row at ``position`` holds the newest next observation and is no transition.
@@ -111,10 +109,10 @@ class _Outcome:
 def _one_step(ring: Ring, normalizer: Normalizer | None, times: Array, environments: Array) -> _Outcome:
     places = times, environments
     if ring.is_shared:
-        observations = _there(ring.observations)
+        observations = ring.observations[""]
         following = observations[(times + 1) % len(observations), environments]
     else:
-        following = _there(ring.next_observations)[places]
+        following = _there((ring.next_observations or {}).get(""))[places]
     ends = _there(ring.dones)[places]
     if ring.timeouts is not None:
         ends = ends * (1 - ring.timeouts[places])
@@ -141,7 +139,7 @@ def _many_steps(ring: Ring, normalizer: Normalizer | None, times: Array, environ
     powers = gamma ** np.arange(ring.num_steps, dtype=np.float32).reshape(1, -1)
     end = (times + last) % len(dones), environments
     return _Outcome(
-        next_observations=_there(ring.next_observations)[end],
+        next_observations=_there((ring.next_observations or {}).get(""))[end],
         ends=(dones[end] * (1.0 - timeouts[end])).astype(np.float32)[:, None],
         rewards=(rewards * powers * mask).sum(axis=1, keepdims=True),
         discounts=gamma ** mask.sum(axis=1, keepdims=True).astype(np.float32),

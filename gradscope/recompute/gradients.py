@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradscope.recompute.inputs import Ring, Training
+    from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients, Losses
-    from gradscope.records import Normalizer
+    from gradscope.records import Normalizer, Ring
 
 NEVER_CLIPS: Final = "the algorithm does not clip"
 

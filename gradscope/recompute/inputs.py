@@ -1,6 +1,6 @@
-"""What recomputing asks for: a checkpoint's training state and its replay buffer in ring order.
+"""What recomputing asks of a checkpoint: its training state.
 
-`gradscope.read.sb3_training` gives both; whoever brings them must not have run code of the files.
+`gradscope.read.sb3_training` gives it; whoever brings them must not have run code of the files.
 """
 
 from __future__ import annotations
@@ -65,55 +65,3 @@ class Training(Protocol):
     @property
     def last_original_observations(self) -> Array | None:
         """The library's newest observations before VecNormalize, [environments, *shape]."""
-
-
-class Ring(Protocol):
-    """A replay buffer in ring order, [capacity, environments, ...]."""
-
-    @property
-    def buffer_class(self) -> str | None:
-        """Dotted name."""
-
-    @property
-    def position(self) -> int:
-        """Where the next row will be written."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the ring has wrapped."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether row i + 1 of the observations is row i's next observation."""
-
-    @property
-    def observations(self) -> Array | None:
-        """Before any normalisation; None for Dict observations."""
-
-    @property
-    def next_observations(self) -> Array | None:
-        """None where shared."""
-
-    @property
-    def actions(self) -> Array | None:
-        """As the library stores them: scaled to -1..1 where continuous."""
-
-    @property
-    def rewards(self) -> Array | None:
-        """Before any normalisation."""
-
-    @property
-    def dones(self) -> Array | None:
-        """Episode ends, time limits among them."""
-
-    @property
-    def timeouts(self) -> Array | None:
-        """Ends that are only time limits; None in old files."""
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of reward that a drawn transition sums up; 1 for a plain buffer."""
-
-    @property
-    def discount(self) -> float | None:
-        """Gamma of that sum; None for a plain buffer."""

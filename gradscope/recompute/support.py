@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gradscope.recompute.batches import Drawing
-    from gradscope.recompute.inputs import Ring, Training
+    from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Losses
-    from gradscope.records import Normalizer
+    from gradscope.records import Normalizer, Ring
 
 DQN: Final = "stable_baselines3.dqn.policies.DQNPolicy"
 SAC: Final = "stable_baselines3.sac.policies.SACPolicy"
@@ -74,7 +74,6 @@ def losses_of(training: Training, drawing: Drawing) -> Losses:
     _check_ring(training, ring)
     _check_normalizer(ring, drawing.normalizer)
     _check_drawing(drawing)
-    assert ring.observations is not None
     assert ring.actions is not None
     weights = {name: (array.shape, array.dtype) for name, array in training.weights.items()}
     others = sorted(str(dtype) for _, dtype in weights.values() if dtype != np.float32)
@@ -84,7 +83,7 @@ def losses_of(training: Training, drawing: Drawing) -> Losses:
     found = _LOSSES[str(training.policy_class)](
         training,
         shapes,
-        num_inputs=math.prod(ring.observations.shape[2:]),
+        num_inputs=math.prod(ring.observations[""].shape[2:]),
         num_actions=math.prod(ring.actions.shape[2:]),
         activation=_activation(training)(),
     )
@@ -154,16 +153,15 @@ def _check_ring(training: Training, ring: Ring) -> None:
     if not (is_plain if ring.buffer_class == _BUFFER else is_complete and ring.num_steps <= _MAX_STEPS):
         raise Mismatch("the buffer's n-step settings do not fit its class")
     _check_arrays(training, ring)
-    assert ring.observations is not None
     environments = training.settings.get("n_envs")
-    if environments != ring.observations.shape[1]:
+    if environments != ring.observations[""].shape[1]:
         raise Mismatch(
-            f"the buffer has {ring.observations.shape[1]} environments, the checkpoint {environments}"
+            f"the buffer has {ring.observations[''].shape[1]} environments, the checkpoint {environments}"
         )
 
 
 def _check_arrays(training: Training, ring: Ring) -> None:
-    observations, following = ring.observations, ring.next_observations
+    observations, following = ring.observations.get(""), (ring.next_observations or {}).get("")
     numbers = (ring.rewards, ring.dones, ring.timeouts)
     if observations is None or ring.actions is None or ring.rewards is None or ring.dones is None:
         raise Mismatch("the buffer lacks observations, actions, rewards or ends as plain arrays")
@@ -190,9 +188,9 @@ def _check_choices(ring: Ring, num_choices: int) -> None:
 
 
 def _check_normalizer(ring: Ring, normalizer: Normalizer | None) -> None:
-    if normalizer is None or ring.observations is None:
+    if normalizer is None or ring.observations.get("") is None:
         return
-    shape = ring.observations.shape[2:]
+    shape = ring.observations[""].shape[2:]
     sizes = [each.get("") for each in (normalizer.mean, normalizer.var)]
     if normalizer.norm_observations and any(each is None or each.shape != shape for each in sizes):
         raise Mismatch("the VecNormalize file's statistics do not fit the observations")
@@ -210,17 +208,16 @@ def check_originals(training: Training, ring: Ring) -> str | None:
         Mismatch: the run was normalised, or probably was.
     """
     original = training.last_original_observations
-    assert ring.observations is not None
     assert ring.dones is not None
     newest, following = (ring.position - 1) % len(ring.dones), ring.position % len(ring.dones)
-    if original is None or original.shape != ring.observations.shape[1:]:
+    if original is None or original.shape != ring.observations[""].shape[1:]:
         return "nothing tells whether the run was normalised; no VecNormalize file belongs to it"
-    if np.array_equal(original, ring.observations[newest]):
+    if np.array_equal(original, ring.observations[""][newest]):
         return None
     if ring.is_shared or ring.next_observations is None:
-        ahead = ring.observations[following]
+        ahead = ring.observations[""][following]
     else:
-        ahead = ring.next_observations[newest]
+        ahead = ring.next_observations[""][newest]
     is_ahead = (original == ahead).reshape(len(original), -1).all(1)
     if is_ahead.any():
         raise Mismatch("the run used VecNormalize, and its file is missing")

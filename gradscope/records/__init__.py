@@ -1,9 +1,10 @@
-"""The nouns: what is opened (opened.py), measured (measured.py) and found (found.py).
+"""The nouns: what is opened (opened.py), collected, measured and found (the files of these names).
 
 Frozen records without logic. ``None`` means not measured and has its reason in ``reasons``
 under the same name; it is never 0. Fractions are 0..1.
 """
 
+from gradscope.records.collected import Normalizer, Replay, Ring, Rollout
 from gradscope.records.found import (
     Association,
     AssociationReport,
@@ -31,10 +32,8 @@ from gradscope.records.opened import (
     TIMELINE_SCHEMA,
     Clipping,
     Layer,
-    Normalizer,
     Observed,
     Origin,
-    Replay,
     Slice,
     Snapshot,
     Timeline,
@@ -59,6 +58,8 @@ __all__ = [
     "Replay",
     "ReplayFile",
     "Report",
+    "Ring",
+    "Rollout",
     "SeriesPoint",
     "ShiftReport",
     "Slice",

@@ -1,4 +1,4 @@
-"""What is opened: snapshots, layers, replays, normalizers, timelines."""
+"""What is opened: snapshots, layers, timelines; what was collected is in collected.py."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ class Layer:
     """What the optimizer saw, of ``shape``; None is not a zero gradient."""
     moments: Mapping[str, Array] = field(default_factory=dict)
     """Optimizer state of this parameter (exp_avg, exp_avg_sq, ...), where the mapping is proved."""
+    moment_settings: Mapping[str, object] = field(default_factory=dict)
+    """Of its parameter group, as torch names them: lr, betas, eps, weight_decay, amsgrad, ..."""
     origin: Origin = Origin.NONE
     module: str | None = None
     """Type of the module that owns it, where the file says so: Linear, MultiheadAttention, ..."""
@@ -96,54 +98,6 @@ class Snapshot:
     reasons: Reasons = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a user should know of this file: contradicting step, inert stubs, ..."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """Valid rows of a replay buffer, in order of collection."""
-
-    source: Path
-    format: str
-    step: int | None = None
-    step_from: str | None = None
-    observations: Mapping[str, Array] = field(default_factory=dict)
-    """As stored (before any normalisation), key "" for a plain space: [time, environments, *shape]."""
-    next_observations: Mapping[str, Array] | None = None
-    """None where the buffer is memory-optimised."""
-    actions: Array | None = None
-    rewards: Array | None = None
-    ends: Array | None = None
-    """dones x (1 - timeouts), [time, environments]."""
-    num_environments: int = 1
-    capacity: int | None = None
-    """Rows in time the buffer can hold."""
-    overwritten: bool = False
-    """Whether older rows have been lost to the ring."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def num_rows(self) -> int:
-        """Valid observations: time x environments."""
-        first = next(iter(self.observations.values()), None)
-        return 0 if first is None else int(first.shape[0] * self.num_environments)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normalizer:
-    """A VecNormalize file: obs' = clip((obs - mean) / sqrt(var + epsilon), -clip, clip)."""
-
-    source: Path
-    step: int | None = None
-    step_from: str | None = None
-    mean: Mapping[str, Array] = field(default_factory=dict)
-    var: Mapping[str, Array] = field(default_factory=dict)
-    epsilon: float = 1e-8
-    clip: float = 10.0
-    norm_observations: bool = True
-    return_var: float | None = None
-    clip_reward: float = 10.0
-    norm_reward: bool = True
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 KEPT_BYTES: Final = 1 << 30
-"""Replay observations kept in memory at once; beyond, a buffer is read again when it is needed."""
+"""Replay buffers kept in memory at once; beyond, a buffer is read again when it is needed."""
 NO_KNOWN_FORMAT: Final = "no known format"
 
 
@@ -183,10 +183,14 @@ def _file(record: Snapshot | Replay | Normalizer | Timeline, files: RunFiles, ke
         case Timeline():
             files.timelines.append(record)
         case Replay():
-            size = sum(int(array.nbytes) for array in record.observations.values())
-            keep = kept + size <= KEPT_BYTES
-            rows = record.num_rows
-            stripped = record if keep else replace(record, observations={}, next_observations=None)
-            files.replays.append(ReplayFileOpened(replay=stripped, num_rows=rows, kept=keep))
-            return size if keep else 0
+            keep = kept + record.num_bytes <= KEPT_BYTES
+            stripped = record if keep else _without_arrays(record)
+            files.replays.append(ReplayFileOpened(replay=stripped, num_rows=record.num_rows, kept=keep))
+            return record.num_bytes if keep else 0
     return 0
+
+
+def _without_arrays(replay: Replay) -> Replay:
+    return replace(
+        replay, observations={}, next_observations=None, actions=None, rewards=None, ends=None, ring=None
+    )

@@ -101,7 +101,7 @@ def step_window(moment: Moment) -> Window | None:
 
 def _replay_window(replay: Replay, moment: Moment) -> Window:
     environments = max(replay.num_environments, 1)
-    held = next((len(each) for each in replay.observations.values()), 0)
+    held = replay.num_rows // environments
     wanted = held
     notes: tuple[str, ...] = ("step unknown: every valid row",)
     if moment.step is not None:
@@ -110,16 +110,26 @@ def _replay_window(replay: Replay, moment: Moment) -> Window:
         wanted = (moment.step - since) // environments - (1 if moment.previous_step is None else 0)
         notes = ()
     taken = min(held, max(wanted, 0))
-    raw = {key: _rows(each, taken) for key, each in replay.observations.items()}
+    raw = {key: _newest_rows(replay, key, taken) for key in replay.observations}
     normalizer = moment.normalizer if moment.normalizer and moment.normalizer.norm_observations else None
     if normalizer is not None:
         notes = (*notes, f"rms is of inputs normalised with {normalizer.source.name}")
     return Window(raw=raw, normalizer=normalizer, truncated=held < wanted, notes=notes)
 
 
-def _rows(observations: Array, taken: int) -> Array:
-    """The newest ``taken`` rows in time, environments side by side: [rows, *shape]."""
-    newest = observations[len(observations) - taken :]
+def _newest_rows(replay: Replay, key: str, taken: int) -> Array:
+    """The newest ``taken`` rows in time, environments side by side: [rows, *shape].
+
+    Of a ring that has wrapped only these rows are copied, not the buffer.
+    """
+    if replay.ring is None:
+        observations = replay.observations[key]
+        newest = observations[len(observations) - taken :]
+    else:
+        observations, end = replay.ring.observations[key], replay.ring.position
+        newest = observations[max(end - taken, 0) : end]
+        if taken > end:
+            newest = np.concatenate([observations[end - taken :], newest])
     return newest.reshape(-1, *observations.shape[2:])
 
 

@@ -10,13 +10,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from makers import sb3_ring
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gradscope.read import open_file
-from gradscope.read.sb3_training import sb3_ring, sb3_training
+from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute import Recomputed, recompute_gradients
 from gradscope.records import Normalizer
 

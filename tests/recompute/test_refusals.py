@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from makers import sb3_ring
 from recompute.library import Case, Files, trained
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
-from gradscope.read.sb3_training import sb3_ring, sb3_training
+from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute import Recomputed, Refusal, recompute_gradients
 
 if TYPE_CHECKING:
