@@ -28,6 +28,7 @@ from gradscope.records.measured import (
     ZeroCount,
 )
 from gradscope.records.opened import (
+    ROLLOUT_SCHEMA,
     SNAPSHOT_SCHEMA,
     TIMELINE_SCHEMA,
     Clipping,
@@ -42,6 +43,7 @@ from gradscope.records.opened import (
 
 __all__ = [
     "ALL_LAYERS",
+    "ROLLOUT_SCHEMA",
     "SNAPSHOT_SCHEMA",
     "TIMELINE_SCHEMA",
     "Association",

@@ -19,6 +19,8 @@ SNAPSHOT_SCHEMA: Final = "gradscope/snapshot/1"
 """Safetensors metadata of what the recorder writes at each save."""
 TIMELINE_SCHEMA: Final = "gradscope/timeline/1"
 """Header of the recorder's JSON lines."""
+ROLLOUT_SCHEMA: Final = "gradscope/rollout/1"
+"""Safetensors metadata of what the recorder writes of an on-policy rollout after a save."""
 
 Reasons: TypeAlias = Mapping[str, str]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UnreadableFile, UsageError
 from gradscope.read import open_file, reader_of
-from gradscope.records import LeftOut, Normalizer, Replay, Snapshot, Timeline
+from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class RunFiles:
     replays: list[ReplayFileOpened] = field(default_factory=list)
     normalizers: list[Normalizer] = field(default_factory=list)
     timelines: list[Timeline] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -156,7 +157,7 @@ def _with_siblings(path: Path) -> Iterator[Path]:
             yield sibling
 
 
-def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | None:
+def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | Rollout | None:
     if path.name == CONFIG_NAME and path not in found.named:
         if found.holds(path.parent) and path.parent not in found.folders:
             found.unused_configs.append(path)
@@ -171,7 +172,7 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
     return None
 
 
-def _file(record: Snapshot | Replay | Normalizer | Timeline, files: RunFiles, kept: int) -> int:
+def _file(record: Snapshot | Replay | Normalizer | Timeline | Rollout, files: RunFiles, kept: int) -> int:
     """Put a record where it belongs; returns the bytes of it that stay in memory."""
     match record:
         case Snapshot(format="gradscope"):
@@ -182,6 +183,8 @@ def _file(record: Snapshot | Replay | Normalizer | Timeline, files: RunFiles, ke
             files.normalizers.append(record)
         case Timeline():
             files.timelines.append(record)
+        case Rollout():
+            files.rollouts.append(record)
         case Replay():
             keep = kept + record.num_bytes <= KEPT_BYTES
             stripped = record if keep else _without_arrays(record)
