@@ -16,7 +16,7 @@ from gradscope.read.file_bytes import Malformed, reading, section_of
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
-from gradscope.read.sb3_algorithm import MAX_BLOB
+from gradscope.read.sb3_algorithm import MAX_BLOB, algorithm_of
 from gradscope.read.sb3_zip import MAX_JSON_BYTES
 from gradscope.read.stored_tensor import OnDemand
 from gradscope.read.torch_archive import plain_number, tensors_of, torch_archive
@@ -50,6 +50,8 @@ class Sb3Training:
     """An SB3 zip as its next train() would find it."""
 
     source: Path
+    algorithm: str | None
+    """SAC, TD3, ...: by policy class, else by settings; None where neither tells."""
     policy_class: str | None
     """Dotted name; None for a class that the file carries by value."""
     observation_space: str | None
@@ -82,6 +84,7 @@ def sb3_training(path: Path) -> Sb3Training:
         weights = tensors_of(_archive(members, "policy.pth"))
         return Sb3Training(
             source=path,
+            algorithm=algorithm_of(data),
             policy_class=class_name(_blob(data.get("policy_class"))),
             observation_space=class_name(_blob(data.get("observation_space"))),
             settings=_settings(data),

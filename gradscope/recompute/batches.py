@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from gradscope.recompute.roles import Observations
     from gradscope.records import Normalizer, Ring
 
     Array = NDArray[Any]
+    Arrays = Mapping[str, Array]
+    """By key of the space, "" for a plain one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,16 +37,16 @@ class Draws:
 class Batch:
     """One batch as the losses see it, [rows, ...], after VecNormalize."""
 
-    observations: torch.Tensor
+    observations: Observations
     actions: torch.Tensor
-    next_observations: torch.Tensor
+    next_observations: Observations
     ends: torch.Tensor
     """dones x (1 - timeouts), [rows, 1]."""
     rewards: torch.Tensor
     """[rows, 1]."""
     discounts: torch.Tensor | None
     """Of the value behind each row, [rows, 1]; None where it is gamma."""
-    stored_observations: Array
+    stored_observations: Arrays
     """Before normalisation."""
 
 
@@ -65,7 +70,7 @@ def draws(seed: int) -> Draws:
 
 def num_transitions(ring: Ring) -> int:
     """Transitions a batch can hold: time x environments."""
-    capacity, environments = ring.observations[""].shape[:2]
+    capacity, environments = next(iter(ring.observations.values())).shape[:2]
     rows = capacity - ring.is_shared if ring.is_full else ring.position
     return int(rows * environments)
 
@@ -73,21 +78,21 @@ def num_transitions(ring: Ring) -> int:
 def batch(drawing: Drawing, rows: np.random.RandomState) -> Batch:
     """The next batch, drawn with replacement as the library draws it."""
     ring, normalizer, size = drawing.ring, drawing.normalizer, drawing.batch_size
-    observations, actions = ring.observations[""], _there(ring.actions)
-    capacity, num_environments = observations.shape[:2]
+    actions = _there(ring.actions)
+    capacity, num_environments = actions.shape[:2]
     if ring.is_full and ring.is_shared:
         # The row at ``position`` holds the newest next observation and is no transition.
         times = (rows.randint(1, capacity, size=size) + ring.position) % capacity
     else:
         times = rows.randint(0, capacity if ring.is_full else ring.position, size=size)
     environments = rows.randint(0, high=num_environments, size=(size,))
-    stored = observations[times, environments]
+    stored = _rows(ring.observations, times, environments)
     outcome = _one_step if ring.num_steps == 1 else _many_steps
     found = outcome(ring, normalizer, times, environments)
     return Batch(
-        observations=_tensor(_normalized(stored, normalizer)),
+        observations=_observed(stored, normalizer),
         actions=_tensor(actions[times, environments]),
-        next_observations=_tensor(_normalized(found.next_observations, normalizer)),
+        next_observations=_observed(found.next_observations, normalizer),
         ends=_tensor(found.ends),
         rewards=_tensor(found.rewards),
         discounts=None if found.discounts is None else _tensor(found.discounts),
@@ -99,7 +104,7 @@ def batch(drawing: Drawing, rows: np.random.RandomState) -> Batch:
 class _Outcome:
     """What follows the drawn rows; ends, rewards and discounts are [rows, 1]."""
 
-    next_observations: Array
+    next_observations: Arrays
     ends: Array
     rewards: Array
     """Normalised."""
@@ -108,12 +113,12 @@ class _Outcome:
 
 def _one_step(ring: Ring, normalizer: Normalizer | None, times: Array, environments: Array) -> _Outcome:
     places = times, environments
+    dones = _there(ring.dones)
     if ring.is_shared:
-        observations = ring.observations[""]
-        following = observations[(times + 1) % len(observations), environments]
+        following = _rows(ring.observations, (times + 1) % len(dones), environments)
     else:
-        following = _there((ring.next_observations or {}).get(""))[places]
-    ends = _there(ring.dones)[places]
+        following = _rows(ring.next_observations or {}, times, environments)
+    ends = dones[places]
     if ring.timeouts is not None:
         ends = ends * (1 - ring.timeouts[places])
     rewards = _there(ring.rewards)[places].reshape(-1, 1)
@@ -139,7 +144,7 @@ def _many_steps(ring: Ring, normalizer: Normalizer | None, times: Array, environ
     powers = gamma ** np.arange(ring.num_steps, dtype=np.float32).reshape(1, -1)
     end = (times + last) % len(dones), environments
     return _Outcome(
-        next_observations=_there((ring.next_observations or {}).get(""))[end],
+        next_observations=_rows(ring.next_observations or {}, *end),
         ends=(dones[end] * (1.0 - timeouts[end])).astype(np.float32)[:, None],
         rewards=(rewards * powers * mask).sum(axis=1, keepdims=True),
         discounts=gamma ** mask.sum(axis=1, keepdims=True).astype(np.float32),
@@ -155,11 +160,22 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
-def _normalized(observations: Array, normalizer: Normalizer | None) -> Array:
-    if normalizer is None or not normalizer.norm_observations:
+def _rows(arrays: Arrays, times: Array, environments: Array) -> Arrays:
+    """Copies of the drawn rows only."""
+    return {key: array[times, environments] for key, array in arrays.items()}
+
+
+def _observed(stored: Arrays, normalizer: Normalizer | None) -> Observations:
+    """What the networks see; keys without statistics are left as they are (VecNormalize's norm_obs_keys)."""
+    found = {key: _tensor(_normalized(array, key, normalizer)) for key, array in stored.items()}
+    return found[""] if set(found) == {""} else found
+
+
+def _normalized(observations: Array, key: str, normalizer: Normalizer | None) -> Array:
+    if normalizer is None or not normalizer.norm_observations or key not in normalizer.mean:
         return observations
-    deviation = np.sqrt(normalizer.var[""] + normalizer.epsilon)
-    centred = (observations - normalizer.mean[""]) / deviation
+    deviation = np.sqrt(normalizer.var[key] + normalizer.epsilon)
+    centred = (observations - normalizer.mean[key]) / deviation
     return np.clip(centred, -normalizer.clip, normalizer.clip).astype(np.float32)
 
 

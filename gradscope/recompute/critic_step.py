@@ -63,9 +63,16 @@ class CriticStep:
 
 
 def critic_step(
-    saved: OptimizerState | None, shapes: Mapping[str, tuple[int, ...]], learning_rate: float | None
+    saved: OptimizerState | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    learning_rate: float | None,
+    *,
+    num_idle: int = 0,
 ) -> CriticStep | str:
-    """The step that ``saved`` would do on parameters of these names, in order; else why it cannot be done."""
+    """The step that ``saved`` would do on parameters of these names, in order; else why it cannot be done.
+
+    ``num_idle``: tensors that it holds before these and that never get a gradient.
+    """
     group = saved.groups[0] if saved is not None and len(saved.groups) == 1 else None
     if saved is None or group is None:
         return "the critic's optimizer is missing or has several groups"
@@ -78,7 +85,7 @@ def critic_step(
     numbers = (rate, group.get("eps"), group.get("weight_decay"))
     if not all(map(_is_number, numbers)) or not _are_betas(betas):
         return NOT_ADAM
-    moments = _moments(saved, group, shapes)
+    moments = _moments(saved, group, shapes, num_idle)
     if isinstance(moments, str):
         return moments
     rate, eps, decay = (float(str(each)) for each in numbers)
@@ -110,15 +117,18 @@ def fresh_step(step: CriticStep, parameters: Mapping[str, torch.Tensor]) -> Crit
 
 
 def _moments(
-    saved: OptimizerState, group: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]
+    saved: OptimizerState,
+    group: Mapping[str, object],
+    shapes: Mapping[str, tuple[int, ...]],
+    num_idle: int,
 ) -> Mapping[str, Sequence[torch.Tensor]] | str:
-    if group.get("params") != list(range(len(shapes))):
+    if group.get("params") != list(range(num_idle + len(shapes))):
         return "the critic's optimizer holds other parameters than the critic"
     if not saved.state:
         zeros = [torch.zeros(shape, dtype=torch.float32) for shape in shapes.values()]
         counts = [torch.tensor(0.0, dtype=torch.float32) for _ in shapes]
         return {"exp_avg": zeros, "exp_avg_sq": [each.clone() for each in zeros], "step": counts}
-    states = [saved.state.get(place, {}) for place in range(len(shapes))]
+    states = [saved.state.get(num_idle + place, {}) for place in range(len(shapes))]
     for state, shape in zip(states, shapes.values(), strict=True):
         kinds = {name: (each.shape, str(each.dtype)) for name, each in state.items()}
         same = (shape, "float32")

@@ -8,25 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from gradscope.recompute.losses import (
-    Gradients,
-    flat,
-    followed,
-    gradients_of,
-    number_of,
-    target_values,
-    width_of,
-)
-from gradscope.recompute.networks import perceptron
+from gradscope.recompute.losses import Gradients, gradients_of, number_of, target_values
 from gradscope.records import Clipping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from gradscope.recompute.batches import Batch
     from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.inputs import Training
-    from gradscope.recompute.networks import Parameters, Perceptron, Shapes
+    from gradscope.recompute.networks import Parameters
+    from gradscope.recompute.roles import Values
 
 _PROGRESS: Final = (
     "num_timesteps",
@@ -42,12 +34,13 @@ _PROGRESS: Final = (
 class Dqn:
     """One network of Q-values, its target, one optimizer that clips."""
 
-    online: Perceptron
-    target: Perceptron
+    online: Values
+    target: Values
     targets: Mapping[str, str]
     gamma: float
     max_grad_norm: float
     num_choices: int
+    runs_user_code: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,9 +53,9 @@ class Dqn:
         """Gradients after clipping. There is neither noise nor an actor."""
         del noise, step
         with torch.no_grad():
-            following, _ = self.target(parameters, flat(batch.next_observations)).max(dim=1)
+            following, _ = self.target(parameters, batch.next_observations).max(dim=1)
             wanted = target_values(batch, following.reshape(-1, 1), self.gamma)
-        values = self.online(parameters, flat(batch.observations))
+        values = self.online(parameters, batch.observations)
         taken = torch.gather(values, dim=1, index=batch.actions.long())
         loss = torch.nn.functional.smooth_l1_loss(taken, wanted)
         found = gradients_of(loss, parameters, self.online.names)
@@ -83,30 +76,26 @@ def clipped(gradients: Mapping[str, torch.Tensor], max_norm: float) -> Clipping:
 
 def dqn(
     training: Training,
-    shapes: Shapes,
     *,
-    num_inputs: int,
-    num_actions: int,
-    activation: Callable[[torch.Tensor], torch.Tensor],
+    online: Values,
+    target: Values,
+    targets: Mapping[str, str],
+    num_outputs: int,
+    runs_user_code: bool = False,
 ) -> Dqn:
-    """The losses of a checkpoint whose parameters have these shapes.
+    """The losses of a checkpoint over these networks.
 
     Raises:
-        Mismatch: other networks than DQN's, or a setting is missing.
+        Mismatch: a setting is missing.
     """
-    del num_actions
-    width = width_of(shapes, "q_net.")
-    online, target = (
-        perceptron(shapes, prefix, num_inputs=num_inputs, num_outputs=width, activation=activation)
-        for prefix in ("q_net.q_net.", "q_net_target.q_net.")
-    )
     return Dqn(
         online=online,
         target=target,
-        targets=followed([online], [target], shapes),
+        targets=targets,
         gamma=number_of(training, "gamma"),
         max_grad_norm=number_of(training, "max_grad_norm"),
-        num_choices=width,
+        num_choices=num_outputs,
+        runs_user_code=runs_user_code,
     )
 
 

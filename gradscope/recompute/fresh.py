@@ -37,16 +37,5 @@ def fresh_weights(
     return weights | {target: weights[own].clone() for target, own in targets.items()}
 
 
-def fresh_entropy(setting: object) -> float | None:
-    """Logarithm of the entropy coefficient that ``ent_coef`` starts with; None where it is not learned."""
-    if not isinstance(setting, str) or not setting.startswith("auto"):
-        return None
-    _, _, start = setting.partition("_")
-    try:
-        return math.log(float(start)) if start else 0.0
-    except ValueError:
-        return 0.0
-
-
 def _num_inputs(shapes: Mapping[str, tuple[int, ...]], bias: str) -> int:
     return shapes[f"{bias.removesuffix('.bias')}.weight"][1]

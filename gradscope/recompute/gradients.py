@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
 from gradscope.recompute.dqn import is_update_pending, updated_targets
-from gradscope.recompute.fresh import fresh_entropy, fresh_weights
-from gradscope.recompute.gaussian_actor import ENTROPY, FIXED_ENTROPY
+from gradscope.recompute.entropy import ENTROPY, FIXED_ENTROPY, fresh_entropy
+from gradscope.recompute.fresh import fresh_weights
 from gradscope.recompute.losses import number_of
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.support import (
-    CHOOSERS,
-    SAC,
-    TD3,
-    TQC,
-    check_originals,
-    losses_of,
-    optimizer_problem,
-)
+from gradscope.recompute.ring_checks import CHOOSERS, check_originals
+from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
 from gradscope.recompute.td3 import skips_actor
 from gradscope.records import Clipping
 
@@ -35,8 +29,6 @@ if TYPE_CHECKING:
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients, Losses
     from gradscope.records import Normalizer, Ring
-
-NEVER_CLIPS: Final = "the algorithm does not clip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +43,11 @@ class BatchGradients:
     """What the optimizers see of one batch, after clipping."""
 
     gradients: Mapping[str, NDArray[Any]]
-    """float32 by layer, in file order."""
+    """float32 by layer, in file order; one that the losses did not reach is missing."""
     clipping: Clipping
     """Norm before clipping (Euclidean, over all layers) and the coefficient."""
-    observations: NDArray[Any]
-    """The batch's rows as the buffer stores them, [rows, *shape]."""
+    observations: Mapping[str, NDArray[Any]]
+    """The batch's rows as the buffer stores them, key "" for a plain space: [rows, *shape]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,9 +61,12 @@ class Recomputed:
     """Layers that get none, each with its reason."""
     reasons: Mapping[str, str]
     """What else to know: policy_delay, target_network, learning_rate, replay."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Type of the module that owns a layer (MultiheadAttention, ...), where it matters for its zeros."""
     _losses: Losses
     _parameters: Mapping[str, torch.Tensor]
     _step: CriticStep | None
+    _algorithm: str
     _entropy_setting: object = field(default=None)
 
     def batches(self) -> Iterator[BatchGradients]:
@@ -94,11 +89,13 @@ class Recomputed:
         drawn = draws(self.drawing.seed)
         for _ in range(self.drawing.num_batches):
             one = batch(self.drawing, drawn.rows)
-            with torch.enable_grad():
-                found = self._losses.gradients(parameters, one, drawn.noise, step)
+            with torch.enable_grad(), nullcontext(drawn.noise) as noise:
+                found = self._losses.gradients(parameters, one, noise, step)
             yield BatchGradients(
-                gradients={name: found.by_layer[name].numpy() for name in self.layers},
-                clipping=_clipping(found),
+                gradients={
+                    name: found.by_layer[name].numpy() for name in self.layers if name in found.by_layer
+                },
+                clipping=_clipping(found, self._algorithm),
                 observations=one.stored_observations,
             )
 
@@ -142,7 +139,7 @@ def _recomputed(
     parameters: Mapping[str, torch.Tensor],
     reasons: Mapping[str, str],
 ) -> Recomputed:
-    step = _critic_step(training, parameters)
+    step = _critic_step(training, losses, parameters)
     online = [name for name in parameters if name not in losses.targets and name != FIXED_ENTROPY]
     missing = _without_actor(online, step) if isinstance(step, str) else {}
     layers = tuple(name for name in online if name not in missing)
@@ -154,6 +151,7 @@ def _recomputed(
         _losses=losses,
         _parameters=_trainable(parameters, layers),
         _step=None if isinstance(step, str) else step,
+        _algorithm=training.algorithm or "the algorithm",
         _entropy_setting=training.settings.get("ent_coef"),
     )
 
@@ -164,12 +162,13 @@ def _parameters(training: Training, losses: Losses) -> tuple[dict[str, torch.Ten
     Raises:
         Mismatch: nothing tells whether there was one.
     """
-    parameters = {name: torch.tensor(array) for name, array in training.weights.items()}
-    if training.policy_class in {SAC, TQC}:
+    owned = set(losses.names)
+    parameters = {name: torch.tensor(array) for name, array in training.weights.items() if name in owned}
+    if training.algorithm in {"SAC", "TQC"}:
         names = {ENTROPY, FIXED_ENTROPY} & set(training.variables)
         parameters |= {name: torch.tensor(training.variables[name]) for name in names}
     reasons = {}
-    if training.policy_class in CHOOSERS:
+    if training.algorithm in CHOOSERS:
         pending = is_update_pending(training)
         if pending:
             parameters |= updated_targets(parameters, losses.targets, number_of(training, "tau"))
@@ -179,7 +178,9 @@ def _parameters(training: Training, losses: Losses) -> tuple[dict[str, torch.Ten
     return parameters, reasons
 
 
-def _critic_step(training: Training, parameters: Mapping[str, torch.Tensor]) -> CriticStep | str | None:
+def _critic_step(
+    training: Training, losses: Losses, parameters: Mapping[str, torch.Tensor]
+) -> CriticStep | str | None:
     """The critic's step; None where the algorithm has none, a reason where it is not known."""
     shapes = {name: tuple(each.shape) for name, each in parameters.items() if name.startswith("critic.")}
     if not shapes:
@@ -187,15 +188,16 @@ def _critic_step(training: Training, parameters: Mapping[str, torch.Tensor]) -> 
     problem = optimizer_problem(training)
     if problem is not None:
         return problem
-    return critic_step(training.optimizers.get("critic"), shapes, training.learning_rate)
+    saved, rate = training.optimizers.get("critic"), training.learning_rate
+    return critic_step(saved, shapes, rate, num_idle=num_idle(training, losses))
 
 
 def _reasons(training: Training, doubt: str | None) -> dict[str, str]:
     """What the library would do otherwise, and what is not known."""
     found = {} if doubt is None else {"replay": doubt}
-    if training.policy_class == TD3 and skips_actor(training):
+    if training.algorithm in {"TD3", "DDPG"} and skips_actor(training):
         found["policy_delay"] = "the library's next train() would leave the actor alone"
-    if training.policy_class not in CHOOSERS and training.learning_rate is None:
+    if training.algorithm not in CHOOSERS and training.learning_rate is None:
         found["learning_rate"] = (
             "a function decides it and is not run: the critic's step before the actor's loss "
             "uses the last update's"
@@ -214,12 +216,13 @@ def _trainable(parameters: Mapping[str, torch.Tensor], layers: tuple[str, ...]) 
     return {**parameters, **leaves}
 
 
-def _clipping(found: Gradients) -> Clipping:
+def _clipping(found: Gradients, algorithm: str) -> Clipping:
     """Where nothing is clipped, the norm before is the norm after."""
     if found.clipping.norm_before_clip is not None or found.clipping.reasons:
         return found.clipping
     norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found.by_layer.values()]
     norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+    never = {"clip_coefficient": f"{algorithm} does not clip"}
     if math.isfinite(norm):
-        return Clipping(norm_before_clip=norm, reasons={"clip_coefficient": NEVER_CLIPS})
-    return Clipping(reasons={"norm_before_clip": "it is not finite", "clip_coefficient": NEVER_CLIPS})
+        return Clipping(norm_before_clip=norm, reasons=never)
+    return Clipping(reasons={"norm_before_clip": "it is not finite", **never})

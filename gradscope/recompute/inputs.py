@@ -31,6 +31,10 @@ class Training(Protocol):
     """A checkpoint as the library's next train() would find it."""
 
     @property
+    def algorithm(self) -> str | None:
+        """SAC, TQC, TD3, DDPG, DQN, QRDQN, ...; None where nothing tells."""
+
+    @property
     def policy_class(self) -> str | None:
         """Dotted name; None where the file carries a class of its own."""
 

@@ -14,6 +14,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gradscope.recompute.inputs import Training
+
     Parameters: TypeAlias = Mapping[str, torch.Tensor]
     Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -36,6 +38,18 @@ ACTIVATIONS: Final[Mapping[str, type[torch.nn.Module]]] = {
 
 class Mismatch(Exception):
     """Weights that are not those of the network their names promise."""
+
+
+def activation_of(training: Training, default: str = RELU) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The activation of a policy's networks, the default where its settings name none.
+
+    Raises:
+        Mismatch: one that is not known here.
+    """
+    name = (training.policy_settings or {}).get("activation_fn", default)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise Mismatch(f"the activation {name} is not recomputed")
+    return ACTIVATIONS[name]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +128,15 @@ def chained(shapes: Shapes, layers: Sequence[tuple[str, str]], num_inputs: int) 
             raise Mismatch(f"{weight} of shape {shape} does not take {num_inputs} inputs")
         num_inputs = shape[0]
     return num_inputs
+
+
+def width_of(shapes: Shapes, prefix: str) -> int:
+    """Outputs of the last layer under a prefix.
+
+    Raises:
+        Mismatch: there is none.
+    """
+    widths = [shape[0] for name, shape in shapes.items() if name.startswith(prefix) and len(shape) == 1]
+    if not widths:
+        raise Mismatch(f"there is no {prefix}*")
+    return widths[-1]

@@ -7,103 +7,86 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradscope.recompute.gaussian_actor import gaussian_actor
-from gradscope.recompute.losses import (
-    Gradients,
-    critics,
-    flat,
-    followed,
-    gradients_of,
-    names_of,
-    number_of,
-    target_values,
-)
+from gradscope.recompute.entropy import entropy
+from gradscope.recompute.losses import Gradients, gradients_of, number_of, target_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from gradscope.recompute.batches import Batch
     from gradscope.recompute.critic_step import CriticStep
-    from gradscope.recompute.gaussian_actor import GaussianActor
+    from gradscope.recompute.entropy import Entropy
     from gradscope.recompute.inputs import Training
-    from gradscope.recompute.networks import Parameters, Perceptron, Shapes
+    from gradscope.recompute.networks import Parameters
+    from gradscope.recompute.roles import Critics, SampledActor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sac:
     """A stochastic actor, critics, and the critics' targets."""
 
-    actor: GaussianActor
-    critics: tuple[Perceptron, ...]
-    target_critics: tuple[Perceptron, ...]
+    actor: SampledActor
+    critics: Critics
+    target_critics: Critics
     targets: Mapping[str, str]
+    entropy: Entropy
     gamma: float
+    runs_user_code: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """Parameters of all networks."""
-        return self.actor.names + names_of(self.critics + self.target_critics)
+        return self.actor.names + self.critics.names + self.target_critics.names
 
     def gradients(
         self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
     ) -> Gradients:
         """Gradients of the entropy coefficient, the critics, and the actor against the stepped critics."""
-        observations, following = flat(batch.observations), flat(batch.next_observations)
-        actions, log_prob = self.actor(parameters, observations, noise)
-        found, coefficient = self.actor.entropy(parameters, log_prob)
+        actions, log_prob = self.actor(parameters, batch.observations, noise)
+        found, coefficient = self.entropy(parameters, log_prob)
         with torch.no_grad():
-            next_actions, next_log_prob = self.actor(parameters, following, noise)
-            values = _lowest(self.target_critics, parameters, following, next_actions)
+            next_actions, next_log_prob = self.actor(parameters, batch.next_observations, noise)
+            values = _lowest(self.target_critics(parameters, batch.next_observations, next_actions))
             wanted = target_values(batch, values - coefficient * next_log_prob, self.gamma)
-        inputs = torch.cat([observations, batch.actions], dim=1)
-        estimates = [critic(parameters, inputs) for critic in self.critics]
+        estimates = self.critics(parameters, batch.observations, batch.actions)
         loss = 0.5 * sum(torch.nn.functional.mse_loss(each, wanted) for each in estimates)
         assert isinstance(loss, torch.Tensor)
-        by_critic = gradients_of(loss, parameters, names_of(self.critics))
+        by_critic = gradients_of(loss, parameters, self.critics.names)
         found |= by_critic
         if step is not None:
-            stepped = step.stepped(parameters, by_critic)
-            lowest = _lowest(self.critics, stepped, observations, actions)
+            stepped = {**parameters, **step.stepped(parameters, by_critic)}
+            lowest = _lowest(self.critics(stepped, batch.observations, actions))
             actor_loss = (coefficient * log_prob - lowest).mean()
             found |= gradients_of(actor_loss, parameters, self.actor.names)
         return Gradients(by_layer=found)
 
 
-def _lowest(
-    networks: tuple[Perceptron, ...],
-    parameters: Parameters,
-    observations: torch.Tensor,
-    actions: torch.Tensor,
-) -> torch.Tensor:
+def _lowest(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Smallest of the critics' values, [rows, 1]."""
-    inputs = torch.cat([observations, actions], dim=1)
-    values = torch.cat([network(parameters, inputs) for network in networks], dim=1)
-    lowest, _ = torch.min(values, dim=1, keepdim=True)
+    lowest, _ = torch.min(torch.cat(list(values), dim=1), dim=1, keepdim=True)
     return lowest
 
 
 def sac(
     training: Training,
-    shapes: Shapes,
     *,
-    num_inputs: int,
-    num_actions: int,
-    activation: Callable[[torch.Tensor], torch.Tensor],
+    actor: SampledActor,
+    critics: Critics,
+    target_critics: Critics,
+    targets: Mapping[str, str],
+    runs_user_code: bool = False,
 ) -> Sac:
-    """The losses of a checkpoint whose parameters have these shapes.
+    """The losses of a checkpoint over these networks.
 
     Raises:
-        Mismatch: other networks than SAC's, or a setting is missing.
+        Mismatch: a setting or the entropy coefficient is missing.
     """
-    actor = gaussian_actor(
-        training, shapes, num_inputs=num_inputs, num_actions=num_actions, activation=activation
-    )
-    online = critics(shapes, "critic.", num_inputs + num_actions, activation)
-    target = critics(shapes, "critic_target.", num_inputs + num_actions, activation)
     return Sac(
         actor=actor,
-        critics=online,
-        target_critics=target,
-        targets=followed(online, target, shapes),
+        critics=critics,
+        target_critics=target_critics,
+        targets=targets,
+        entropy=entropy(training),
         gamma=number_of(training, "gamma"),
+        runs_user_code=runs_user_code,
     )

@@ -113,7 +113,7 @@ def test_every_tensor_is_the_librarys(checkpoints: Callable[[str], list[Files]],
         assert_equal(one.gradients, expected)
         assert tuple(one.gradients) == found.layers
         assert found.layer_reasons == {}
-        assert one.observations.shape == (16, *(case.space or spaces.Box(0, 1, (2, 3))).shape)  # type: ignore[misc]
+        assert one.observations[""].shape == (16, *(case.space or spaces.Box(0, 1, (2, 3))).shape)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["dqn", "sac", "td3", "ddpg"])
@@ -173,7 +173,7 @@ def test_algorithms_that_never_clip_say_so(checkpoints: Callable[[str], list[Fil
     norm = np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in one.gradients.values()))
     assert one.clipping.norm_before_clip == pytest.approx(norm, rel=1e-12)
     assert one.clipping.clip_coefficient is None
-    assert one.clipping.reasons == {"clip_coefficient": "the algorithm does not clip"}
+    assert one.clipping.reasons == {"clip_coefficient": "SAC does not clip"}
 
 
 def test_what_the_library_would_do_otherwise_is_told(checkpoints: Callable[[str], list[Files]]) -> None:
