@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -59,6 +59,33 @@ class ZeroCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerEvidence:
+    """What the optimizer's saved state tells of one layer's past gradients; none of it is a gradient."""
+
+    never_trained_fraction: float | None = None
+    """Elements whose squared average is exactly 0: no gradient above about 1e-21 ever reached them."""
+    never_trained_rows: int | None = None
+    """Units (index 0 of two or more dimensions) with no trained element."""
+    never_trained_columns: int | None = None
+    """Inputs (index 1) with no trained element."""
+    silent_updates: int | None = None
+    """Updates since the last gradient, were gradients before that like noise."""
+    silent_at_least: int | None = None
+    """However their signs went and with bad luck; only gradients that shrank fast look alike."""
+    silent_at_most: int | None = None
+    """Whatever gradients there were."""
+    silent_rows: int | None = None
+    """Units that were trained once and whose own silence is at least one update."""
+    silent_columns: int | None = None
+    """Inputs that were trained once and whose own silence is at least one update."""
+    activity_rate: float | None = None
+    """Share of the last updates in which an element had a gradient."""
+    num_updates: int | None = None
+    """The optimizer's own count of updates of this layer, those with a zero gradient among them."""
+    reasons: Reasons = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerGradient:
     """One layer of one snapshot, measured and judged."""
 
@@ -80,7 +107,8 @@ class LayerGradient:
     max_abs: float | None = None
     status: Status = Status.UNKNOWN
     anatomy: ZeroAnatomy | None = None
-    optimizer: Mapping[str, float | None] | None = None
+    optimizer: OptimizerEvidence | None = None
+    """Beside the gradient, never part of its counts."""
     reasons: Reasons = field(default_factory=dict)
 
 
