@@ -1,0 +1,139 @@
+"""The pickled classes and spaces of a Stable-Baselines3 zip, still pickled, and what they would run."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gradscope.read.file_bytes import Malformed, reading, section_of
+from gradscope.read.numpy_pickle import NUMPY_TABLE
+from gradscope.read.pickle_stubs import Global, Stub, is_text_keyed
+from gradscope.read.safe_pickle import unpickled
+from gradscope.read.sb3_zip import MAX_JSON_BYTES
+from gradscope.read.zip_members import wanted, zip_members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+ENTRIES: Final = ("observation_space", "action_space", "policy_class", "policy_kwargs")
+"""What a policy is made from."""
+CARRIED: Final = "carried by the file itself"
+_CLOUDPICKLE: Final = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast", "cloudpickle")
+_LIBRARIES: Final = re.compile(
+    r"(torch|numpy|gymnasium|gym\.spaces|stable_baselines3|sb3_contrib|cloudpickle|collections|typing|"
+    r"functools|types|abc|enum|dataclasses|copyreg|math)(\..*)?"
+)
+_RUNNING: Final = {"eval", "exec", "compile", "open", "__import__", "input", "breakpoint"}
+"""Of builtins; all others only make or look up what a class needs."""
+_SHOWN_NAME: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sb3Blobs:
+    """What makes a policy, by ENTRIES; nothing of it has been run."""
+
+    source: Path
+    pickles: Mapping[str, bytes]
+    """As cloudpickle wrote them."""
+    plain: Mapping[str, object]
+    """Entries that are plain JSON."""
+    imports: tuple[str, ...]
+    """Modules and classes beyond the libraries' own that unpickling them would import or run."""
+
+
+def sb3_blobs(path: Path) -> Sb3Blobs:
+    """Find the pickles of an SB3 zip and list, statically, what they name.
+
+    Raises:
+        UnreadableFile: damaged, or no SB3 zip.
+    """
+    with reading(path):
+        members = zip_members(section_of(path))
+        data = json.loads(wanted(members, "data").content(MAX_JSON_BYTES))
+        if not is_text_keyed(data):
+            raise Malformed("has settings that are no JSON object")
+        there: dict[str, object] = {name: data[name] for name in ENTRIES if name in data}
+        found = {name: _pickle(each) for name, each in there.items()}
+        pickles = {name: each for name, each in found.items() if each is not None}
+        return Sb3Blobs(
+            source=path,
+            pickles=pickles,
+            plain={name: each for name, each in there.items() if name not in pickles},
+            imports=_named(pickles.values()),
+        )
+
+
+def _pickle(entry: object) -> bytes | None:
+    """None for an entry that is plain JSON."""
+    encoded = entry.get(":serialized:") if is_text_keyed(entry) else None
+    if not isinstance(encoded, str):
+        return None
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("has an entry that is no base64") from error
+
+
+def _named(pickles: Iterable[bytes]) -> tuple[str, ...]:
+    """Names by reference, modules that carried functions use, classes and functions carried by value."""
+    found = _Found(classes=[], functions=[], modules=[], references=[])
+    for content in pickles:
+        found.references.extend(unpickled(content, {**NUMPY_TABLE, **found.table()}).unknown)
+    classes = list(dict.fromkeys(found.classes))
+    inside = [f".{name}." for name in classes]
+    functions = [
+        name for name in dict.fromkeys(found.functions) if not any(each in f".{name}" for each in inside)
+    ]
+    references = [name for name in dict.fromkeys([*found.references, *found.modules]) if _is_told(name)]
+    carried = [f"{name} ({CARRIED})" for name in (*classes, *functions)]
+    return tuple(_shown(name) for name in (*references, *carried))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Fills while a pickle is looked through."""
+
+    classes: list[str]
+    functions: list[str]
+    modules: list[str]
+    references: list[str]
+
+    def table(self) -> Mapping[tuple[str, str], Callable[[Sequence[object]], object]]:
+        """Answers to cloudpickle's own calls: stubs, with a note of what they would make."""
+        noted = {
+            "_make_skeleton_class": lambda given: self._note(self.classes, given, 1),
+            "_make_skeleton_enum": lambda given: self._note(self.classes, given, 1),
+            "_function_setstate": self._function,
+            "subimport": lambda given: self._note(self.modules, given, 0),
+            "dynamic_subimport": lambda given: self._note(self.classes, given, 0),
+        }
+        return {(module, name): answer for module in _CLOUDPICKLE for name, answer in noted.items()}
+
+    def _note(self, names: list[str], given: Sequence[object], place: int) -> Stub:
+        name = given[place] if len(given) > place else None
+        names.append(name if isinstance(name, str) else "something without a name")
+        return Stub(Global("cloudpickle", "made"), given)
+
+    def _function(self, given: Sequence[object]) -> object:
+        """A function that gets its state: (attributes, slots)."""
+        state = given[1] if len(given) > 1 else None
+        slots = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        name = slots.get("__qualname__") if is_text_keyed(slots) else None
+        self.functions.append(name.replace("<locals>.", "") if isinstance(name, str) else "a function")
+        return Stub(Global("cloudpickle", "function"), given)
+
+
+def _is_told(name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    if module in {"builtins", "__builtin__"}:
+        return last in _RUNNING
+    return not _LIBRARIES.fullmatch(name)
+
+
+def _shown(name: str) -> str:
+    return "".join(each if each.isprintable() else "�" for each in name[:_SHOWN_NAME])

@@ -1,0 +1,190 @@
+"""Any PyTorch model: a function of the user's gives it, with its loss of a batch (--model).
+
+def digits():                                       # no arguments
+    model = torch.nn.Sequential(...)                # as in training
+    def loss(batch):                                # dict of tensors, as the batch file names them
+        return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+    return model, loss
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from gradscope.errors import UsageError
+from gradscope.recompute.gradients import BatchGradients, Refusal
+from gradscope.recompute.trusted.chance import borrowed
+from gradscope.recompute.trusted.guest import Guest, GuestFailed
+from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, module_types
+from gradscope.recompute.trusted.user_model import fresh_model, function_of, user_model
+from gradscope.records import Clipping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.trusted.user_model import UserModel
+
+    Array = NDArray[Any]
+
+CLIPPING: Final = "what the training loop clips is not part of the loss function"
+NO_FRESH: Final = "the function gives the same model at each call: there is no fresh one"
+ALL_ROWS: Final = "all rows of the batch file are one batch"
+_MAX_SEED: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RecomputedModel:
+    """Gradients of a checkpoint's weights on rows of a batch file."""
+
+    layers: tuple[str, ...]
+    """Those that got a gradient in the first batch, as the checkpoint names them, in file order."""
+    layer_reasons: Mapping[str, str]
+    reasons: Mapping[str, str]
+    modules: Mapping[str, str]
+    """Type of the module that owns each layer."""
+    num_batches: int
+    batch_size: int
+    seed: int
+    _guest: Guest
+    _user: UserModel
+    _rows: Mapping[str, Array]
+    _takes_all: bool
+    _fresh: Callable[[], UserModel | None] = field(repr=False)
+
+    def batches(self) -> Iterator[BatchGradients]:
+        """One batch after the other, from the same seed at every call; weights never change.
+
+        Raises:
+            UsageError: the user's code failed on a later batch.
+        """
+        return self._batches(self._user)
+
+    def fresh_batches(self) -> Iterator[BatchGradients]:
+        """The same batches through the function's model as it comes; none where it is always the same.
+
+        Raises:
+            UsageError: the user's code failed.
+        """
+        try:
+            with self._guest.turn(), borrowed(torch.Generator().manual_seed(self.seed), _rows_of(self.seed)):
+                fresh = self._fresh()
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return iter(()) if fresh is None else self._batches(fresh)
+
+    def _batches(self, user: UserModel) -> Iterator[BatchGradients]:
+        noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
+        for _ in range(self.num_batches):
+            batch = self._drawn(rows)
+            try:
+                with self._guest.turn(), borrowed(noise, rows):
+                    gradients = user.gradients(batch)
+            except GuestFailed as problem:
+                raise UsageError(str(problem)) from problem
+            yield BatchGradients(gradients=gradients, clipping=_clipping(gradients), observations=batch)
+
+    def _drawn(self, rows: np.random.RandomState) -> Mapping[str, Array]:
+        if self._takes_all:
+            return self._rows
+        chosen = rows.choice(_num_rows(self._rows), self.batch_size, replace=False)
+        return {name: each[chosen] for name, each in self._rows.items()}
+
+
+def recompute_model(
+    spec: str,
+    weights: Mapping[str, Array],
+    rows: Mapping[str, Array],
+    *,
+    batches: int,
+    batch_size: int | None,
+    seed: int,
+    code: Path | None = None,
+) -> RecomputedModel | Refusal:
+    """Gradients of a checkpoint's weights: imports and runs the user's code, so only after consent.
+
+    Args:
+        spec: ``package.module:function``; the function takes nothing and returns (model, loss).
+        weights: the checkpoint's whole state dict; ``module.`` and ``_orig_mod.`` in names are wrappers.
+        rows: of the batch file, all of one first dimension.
+        batches: drawn without replacement within a batch; of no meaning without ``batch_size``.
+        batch_size: rows of a batch; None: all rows, in file order, as one batch.
+        seed: of torch's and numpy's random states, before the function is called and before batches.
+        code: folder that stands in front of sys.path.
+    """
+    problem = _problem(rows, batches, batch_size, seed)
+    if problem is not None:
+        return Refusal(reason=problem)
+    guest = Guest(folder=code)
+    try:
+        with guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
+            function = function_of(spec)
+            user = user_model(function, weights)
+        draft = RecomputedModel(
+            layers=(),
+            layer_reasons={},
+            reasons={} if batch_size else {"batch_size": ALL_ROWS},
+            modules={user.names[name]: kind for name, kind in module_types(user.model).items()},
+            num_batches=batches if batch_size else 1,
+            batch_size=batch_size or _num_rows(rows),
+            seed=seed,
+            _guest=guest,
+            _user=user,
+            _rows=rows,
+            _takes_all=batch_size is None,
+            _fresh=lambda: fresh_model(function, user),
+        )
+        return _tried(draft)
+    except (GuestFailed, UsageError) as failure:
+        return Refusal(reason=str(failure))
+
+
+def _tried(draft: RecomputedModel) -> RecomputedModel:
+    """The first batch tells which parameters get gradients, and whether the code runs at all."""
+    first = next(draft.batches())
+    frozen = {
+        draft._user.names[name]  # noqa: SLF001  its own module
+        for name, parameter in draft._user.model.named_parameters()  # noqa: SLF001
+        if not parameter.requires_grad
+    }
+    names = draft._user.names.values()  # noqa: SLF001
+    return RecomputedModel(
+        **vars(draft)
+        | {
+            "layers": tuple(name for name in names if name in first.gradients),
+            "layer_reasons": {
+                name: FROZEN if name in frozen else UNREACHED for name in names if name not in first.gradients
+            },
+        }
+    )
+
+
+def _problem(rows: Mapping[str, Array], batches: int, batch_size: int | None, seed: int) -> str | None:
+    there = _num_rows(rows)
+    if batches < 1 or (batch_size is not None and batch_size < 1):
+        return f"{batches} batches of {batch_size} rows are no batches"
+    if batch_size is not None and batch_size > there:
+        return f"a batch of {batch_size} is larger than the batch file's {there} rows"
+    return None if 0 <= seed <= _MAX_SEED else f"the seed must be between 0 and {_MAX_SEED}, not {seed}"
+
+
+def _num_rows(rows: Mapping[str, Array]) -> int:
+    return min((len(each) for each in rows.values()), default=0)
+
+
+def _rows_of(seed: int) -> np.random.RandomState:
+    return np.random.RandomState(seed)
+
+
+def _clipping(gradients: Mapping[str, Array]) -> Clipping:
+    squares = [float(np.square(each, dtype=np.float64).sum()) for each in gradients.values()]
+    norm = float(np.sqrt(sum(squares)))
+    if not np.isfinite(norm):
+        return Clipping(reasons={"norm_before_clip": "it is not finite", "clip_coefficient": CLIPPING})
+    return Clipping(norm_before_clip=norm, reasons={"clip_coefficient": CLIPPING})

@@ -1,0 +1,119 @@
+"""The model and the loss that a function of the user's gives, with a checkpoint's weights in it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradscope.recompute.trusted.buffers import Buffers, buffers_of
+from gradscope.recompute.trusted.guest import GuestFailed, one_line
+from gradscope.recompute.trusted.naming import named_like
+from gradscope.recompute.trusted.tensors import array_of, misfit, tensor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Loss = Callable[[Mapping[str, torch.Tensor]], Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UserModel:
+    """What the user's function gave."""
+
+    model: torch.nn.Module
+    loss: Loss
+    buffers: Buffers
+    names: Mapping[str, str]
+    """The checkpoint's name of each parameter of the model."""
+
+    def gradients(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """By the checkpoint's names; parameters that no gradient reached are left out.
+
+        Raises:
+            GuestFailed: the loss is no number with a graph.
+        """
+        self.buffers.put_back()
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss = self.loss({name: tensor_of(rows) for name, rows in batch.items()})
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+                raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
+            loss.backward()  # type: ignore[no-untyped-call]
+        found = {name: parameter.grad for name, parameter in self.model.named_parameters()}
+        self.model.zero_grad(set_to_none=True)
+        return {self.names[name]: array_of(each) for name, each in found.items() if each is not None}
+
+
+def function_of(spec: str) -> Callable[[], object]:
+    """Import the function that ``package.module:function`` names.
+
+    Raises:
+        GuestFailed: it names none.
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise GuestFailed(f"--model {one_line(spec)} is not package.module:function")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise GuestFailed(f"module {one_line(module)} has no function {one_line(name)}")
+    called: Callable[[], object] = found
+    return called
+
+
+def _made(function: Callable[[], object]) -> tuple[torch.nn.Module, Loss]:
+    made = function()
+    if not isinstance(made, tuple) or len(made) != 2:  # noqa: PLR2004
+        raise GuestFailed(f"the --model function returned {_shown(made)}, not (model, loss)")
+    model, loss = made
+    if not isinstance(model, torch.nn.Module) or not callable(loss):
+        given = f"({_shown(model)}, {_shown(loss)})"
+        raise GuestFailed(f"the --model function returned {given}: not a torch.nn.Module and a function")
+    return model, loss
+
+
+def user_model(function: Callable[[], object], weights: Mapping[str, Array]) -> UserModel:
+    """The function's model with the checkpoint's weights.
+
+    Raises:
+        GuestFailed: the function gives no model and loss, or the weights are not this model's.
+    """
+    model, loss = _made(function)
+    expected = model.state_dict()
+    names = named_like(expected, weights)
+    arrays = {own: weights[name] for own, name in names.items()}
+    strange = {name: () for name in weights if name not in set(names.values())}
+    shapes = {own: tuple(array.shape) for own, array in arrays.items()}
+    problem = misfit(expected, {**shapes, **strange}, "the model")
+    if problem is not None:
+        raise GuestFailed(problem)
+    model.load_state_dict({name: tensor_of(array) for name, array in arrays.items()})
+    owned = {name: names.get(name, name) for name, _ in model.named_parameters()}
+    return UserModel(model=model, loss=loss, buffers=buffers_of(model), names=owned)
+
+
+def fresh_model(function: Callable[[], object], loaded: UserModel) -> UserModel | None:
+    """The function's model as it comes; None where it is the loaded one.
+
+    Raises:
+        GuestFailed: the function gives no model and loss.
+    """
+    model, loss = _made(function)
+    if model is loaded.model:
+        return None
+    return UserModel(model=model, loss=loss, buffers=buffers_of(model), names=loaded.names)
+
+
+def _shown(value: object) -> str:
+    """A value of the user's, in a few words."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {tuple(value.shape)}{'' if value.requires_grad else ' without gradients'}"
+    return f"a {type(value).__name__}"
