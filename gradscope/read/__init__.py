@@ -1,4 +1,4 @@
-"""OPEN: path -> Snapshot, Replay, Normalizer or Timeline, without executing anything in a file.
+"""OPEN: path -> Snapshot, Replay, Normalizer, Timeline or Rollout, without executing anything in a file.
 
 `open_file` looks at the first bytes (sniff.py) and hands the path to the reader of that format.
 Only that reader is imported. Readers that meet pickles share one safe unpickler (safe_pickle.py).
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradscope.read.reader import Reader
-    from gradscope.records import Normalizer, Replay, Snapshot, Timeline
+    from gradscope.records import Normalizer, Replay, Rollout, Snapshot, Timeline
 
-    Opened = Snapshot | Replay | Normalizer | Timeline
+    Opened = Snapshot | Replay | Normalizer | Timeline | Rollout
 
 __all__ = ["open_file", "reader_of", "readers"]
 
@@ -32,6 +32,7 @@ _READERS: Final = {
     sniff.SAFETENSORS: ("safetensors_file", "SafetensorsFile"),
     sniff.RECORDER: ("recorder_file", "RecorderFile"),
     sniff.TIMELINE: ("timeline", "TimelineReader"),
+    sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
     sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
     sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
 }

@@ -14,9 +14,10 @@ TORCH: Final = "torch"
 SAFETENSORS: Final = "safetensors"
 RECORDER: Final = "gradscope"
 TIMELINE: Final = "gradscope-timeline"
+ROLLOUT: Final = "gradscope-rollout"
 BUFFER: Final = "sb3-buffer"
 NORMALIZER: Final = "vec-normalize"
-FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, BUFFER, NORMALIZER)
+FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER)
 
 LEGACY_TORCH: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 _ZIP: Final = b"PK\x03\x04"
@@ -38,8 +39,7 @@ def format_of(head: bytes) -> str | None:
     if head.startswith(b"{"):
         return TIMELINE if b"gradscope/timeline/" in head else None
     if len(head) > 9 and head[8:].lstrip(_JSON_SPACE)[:1] == b"{" and head[4:8] == bytes(4):  # noqa: PLR2004
-        is_ours = b"gradscope/snapshot/" in head and b'"__metadata__"' in head
-        return RECORDER if is_ours else SAFETENSORS
+        return _safetensors_format(head)
     return None
 
 
@@ -65,6 +65,14 @@ def strange_content(head: bytes) -> tuple[str, str]:
     if head.startswith(_ZIP):
         return f"is a zip of no known layout (first member {_first_member(head)[:80]!r})", ""
     return f"begins like no known format: {head[:8]!r}", "Copy it again, or leave it out."
+
+
+def _safetensors_format(head: bytes) -> str:
+    if b'"__metadata__"' not in head:
+        return SAFETENSORS
+    if b"gradscope/rollout/" in head:
+        return ROLLOUT
+    return RECORDER if b"gradscope/snapshot/" in head else SAFETENSORS
 
 
 def _first_member(head: bytes) -> bytes:

@@ -15,6 +15,7 @@ from gradscope.record.captured import Saved
 from gradscope.record.recording import Plan, Recording
 from gradscope.record.sb3_model import entrances, observation_shapes, optimizers_of
 from gradscope.record.sb3_normalize import RestingObservation
+from gradscope.record.sb3_rollout import rollout_keeper
 from gradscope.record.slices import flat_columns
 from gradscope.record.timeline_file import TimelineFile
 from gradscope.settings import ZERO_TOLERANCE
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from stable_baselines3.common.base_class import BaseAlgorithm
 
+    from gradscope.record.sb3_rollout import RolloutKeeper
     from gradscope.record.slices import SliceColumns
 
 POSITION = "position"
@@ -34,7 +36,9 @@ class GradscopeCallback(CheckpointCallback):
 
     Beside SB3's own files it writes ``{prefix}_gradscope_{N}_steps.safetensors`` at each save (gradients
     as the optimizers saw them, norms before and after clipping, the batch's observations) and
-    ``{prefix}_gradscope_timeline.jsonl`` (zeros, norms and open positions of every n-th update).
+    ``{prefix}_gradscope_timeline.jsonl`` (zeros, norms and open positions of every n-th update), and where
+    asked ``{prefix}_gradscope_rollout_{N}_steps.safetensors`` (the rollout that the checkpoint's next update
+    trains on, which no SB3 file holds: with it the true gradients can be computed again).
     Training stays the same to the last bit: nothing is drawn, nothing on the model is changed.
 
     Args:
@@ -50,10 +54,13 @@ class GradscopeCallback(CheckpointCallback):
         sequence_length: bars in a flat observation, oldest first.
         timeline_every: updates between two rows of the timeline.
         zero_tolerance: |g| <= this is a zero.
+        save_rollout: PPO, A2C and RecurrentPPO: also write the rollout of each checkpoint, at the rollout's
+            end. A clip range that is a function is called once more for each.
 
     Raises:
         UsageError: an option is out of range; at the start of training also where slices, names or
-            sequence length do not fit the model's observations.
+            sequence length do not fit the model's observations, or rollouts are asked of a model that
+            learns from a replay buffer.
     """
 
     def __init__(  # noqa: PLR0917 - CheckpointCallback's own parameters
@@ -70,6 +77,7 @@ class GradscopeCallback(CheckpointCallback):
         sequence_length: int | None = None,
         timeline_every: int = 20,
         zero_tolerance: float = ZERO_TOLERANCE,
+        save_rollout: bool = False,
     ) -> None:
         super().__init__(save_freq, save_path, name_prefix, save_replay_buffer, save_vecnormalize, verbose)
         if timeline_every < 1 or zero_tolerance < 0 or (sequence_length is not None and sequence_length < 1):
@@ -82,6 +90,8 @@ class GradscopeCallback(CheckpointCallback):
         self._sequence_length = sequence_length
         self._timeline_every = timeline_every
         self._zero_tolerance = zero_tolerance
+        self._save_rollout = save_rollout
+        self._rollouts: RolloutKeeper | None = None
         self._position: SliceColumns | None = None
         self._resting: RestingObservation | None = None
         self._recording: Recording | None = None
@@ -89,11 +99,18 @@ class GradscopeCallback(CheckpointCallback):
         self._baseline_model: BaseAlgorithm | None = None
 
     def _init_callback(self) -> None:
+        if self._save_rollout and not isinstance(self.model, OnPolicyAlgorithm):
+            raise UsageError(
+                f"save_rollout=True: {type(self.model).__name__} learns from a replay buffer. "
+                "Use save_replay_buffer=True."
+            )
         self._position = self._position_columns()
         super()._init_callback()
 
     def _on_training_start(self) -> None:
         self._stop()
+        if self._save_rollout and isinstance(self.model, OnPolicyAlgorithm):
+            self._rollouts = rollout_keeper(self.model)
         plan = self._plan()
         if plan.is_fresh or self.model is not self._baseline_model:
             self._baseline, self._baseline_model = {}, self.model
@@ -110,6 +127,12 @@ class GradscopeCallback(CheckpointCallback):
     def _on_rollout_start(self) -> None:
         if self._resting is not None and isinstance(self.model, OnPolicyAlgorithm):
             self._resting.start_window()
+        if self._rollouts is not None:
+            self._rollouts.begin()
+
+    def _on_rollout_end(self) -> None:
+        if self._rollouts is not None:
+            self._rollouts.end()
 
     def _on_step(self) -> bool:
         if self._resting is not None and isinstance(self.model, OnPolicyAlgorithm):
@@ -126,6 +149,8 @@ class GradscopeCallback(CheckpointCallback):
                 batch_size=getattr(self.model, "batch_size", None),
             )
         )
+        if self._rollouts is not None:
+            self._rollouts.after_save(Path(self._checkpoint_path("gradscope_rollout_", "safetensors")))
         return goes_on
 
     def _on_training_end(self) -> None:
@@ -135,6 +160,7 @@ class GradscopeCallback(CheckpointCallback):
         if self._recording is not None:
             self._recording.close()
             self._recording = None
+        self._rollouts = None
 
     def _step_now(self) -> int | None:
         step = self.model.num_timesteps

@@ -52,6 +52,12 @@ FORMATS: Final = (
         "tells": "zeros, norms, clipping and open positions every n updates",
         "gradients": "counts only",
     },
+    {
+        "format": "gradscope rollout",
+        "files": "rl_model_gradscope_rollout_2000_steps.safetensors",
+        "tells": "what PPO, A2C or RecurrentPPO trained on after a checkpoint (save_rollout=True)",
+        "gradients": "none in it; recomputed from the checkpoint's weights",
+    },
 )
 
 

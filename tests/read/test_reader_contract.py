@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from gradscope.errors import UnreadableFile
 from gradscope.read import open_file, reader_of, readers
 from gradscope.read.sniff import FORMATS
-from gradscope.records import SNAPSHOT_SCHEMA, TIMELINE_SCHEMA
+from gradscope.records import ROLLOUT_SCHEMA, SNAPSHOT_SCHEMA, TIMELINE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ RECORDS = {
     "safetensors": "Snapshot",
     "gradscope": "Snapshot",
     "gradscope-timeline": "Timeline",
+    "gradscope-rollout": "Rollout",
     "sb3-buffer": "Replay",
     "vec-normalize": "Normalizer",
 }
@@ -50,6 +51,12 @@ def samples(sb3_files: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     layer = {"name": "weight", "shape": [2, 3]}
     document = json.dumps({"schema": SNAPSHOT_SCHEMA, "step": 3, "layers": [layer]})
     save_file({"gradient.weight": torch.ones(2, 3)}, folder / "r.safetensors", {"gradscope": document})
+    rollout = {"schema": ROLLOUT_SCHEMA, "step": 3, "algorithm": "PPO", "settings": {"ent_coef": 0.0}}
+    names = ("values", "log_probs", "advantages", "returns", "episode_starts")
+    arrays = {name: torch.ones(4, 1) for name in names} | {
+        name: torch.ones(4, 1, 2) for name in ("actions", "observations")
+    }
+    save_file(arrays, folder / "o.safetensors", {"gradscope": json.dumps(rollout)})
     header = {"schema": TIMELINE_SCHEMA, "optimizers": {"policy": []}}
     (folder / "gradscope_timeline.jsonl").write_text(json.dumps(header) + "\n")
     return {
@@ -58,6 +65,7 @@ def samples(sb3_files: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         "safetensors": folder / "m.safetensors",
         "gradscope": folder / "r.safetensors",
         "gradscope-timeline": folder / "gradscope_timeline.jsonl",
+        "gradscope-rollout": folder / "o.safetensors",
         "sb3-buffer": sb3_files("DQN") / "rl_model_replay_buffer_64_steps.pkl",
         "vec-normalize": sb3_files("DQN") / "rl_model_vecnormalize_64_steps.pkl",
     }
