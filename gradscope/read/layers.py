@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from gradscope.read.stored_tensor import OnDemand, StoredTensor
 from gradscope.records import Layer, Origin
@@ -13,15 +15,14 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
+
+    from gradscope.read.optimizer_state import Moments
+
 MAX_SHOWN: Final = 5
 """Names listed in a note."""
 BUFFER_NAMES: Final = ("running_mean", "running_var", "num_batches_tracked", "ra_mean", "ra_var")
 """Statistics of batch norm (torch, sb3-contrib's CrossQ); no optimizer moves them."""
-NO_OPTIMIZER: Final = "the file holds no optimizer state"
-NOT_MATCHED: Final = (
-    "no optimizer state of this parameter: the optimizer has not stepped, does not own it, "
-    "or its numbering fits no order of the names"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class StoredLayer:
     name: str
     weight: StoredTensor | None = None
     gradient: StoredTensor | None = None
-    moments: Mapping[str, StoredTensor] = field(default_factory=dict)
+    moments: Moments | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = Origin.NONE
 
@@ -49,10 +50,16 @@ class StoredLayer:
             dtype=known.dtype,
             weight=self.weight.array() if self.weight else None,
             gradient=self.gradient.array() if self.gradient else None,
-            moments={name: tensor.array() for name, tensor in self.moments.items()},
+            moments=_arrays(self.moments) if self.moments else {},
+            moment_settings=self.moments.settings if self.moments else {},
             origin=self.origin,
             reasons=self.reasons,
         )
+
+
+def _arrays(moments: Moments) -> dict[str, NDArray[Any]]:
+    tensors = {name: tensor.array() for name, tensor in moments.tensors.items()}
+    return tensors | {name: np.asarray(number) for name, number in moments.numbers.items()}
 
 
 def lazy_layers(layers: Iterable[StoredLayer]) -> Mapping[str, Layer]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import NO_OPTIMIZER, StoredLayer, lazy_layers, parameters
+from gradscope.read.layers import StoredLayer, lazy_layers, parameters
 from gradscope.read.numpy_pickle import checked_shape
+from gradscope.read.optimizer_state import NO_OPTIMIZER
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import ITEM_BYTES, StoredTensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import NOT_MATCHED, StoredLayer, inert_note, lazy_layers, parameters
-from gradscope.read.optimizer_state import moments_by_name
+from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_OWNED, Moments, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.sb3_algorithm import NEVER_CLIPS, algorithm_of
 from gradscope.read.step_name import known_step
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gradscope.read.zip_members import Member
 
     Tensors = Mapping[str, StoredTensor]
-    Moments = dict[str, Mapping[str, StoredTensor]]
 
 MAX_JSON_BYTES: Final = 64 << 20
 """Settings; the largest entries are the last observations of image environments."""
@@ -99,20 +98,21 @@ def _layers(members: Mapping[str, Member], policy: Tensors) -> Sequence[StoredLa
     if not named:
         raise Malformed("has a policy without weights")
     once = _without_twins(named)
-    moments = _policy_moments(members, parameters(policy), named, once)
+    optimizers = _policy_moments(members, parameters(policy), named, once)
     entropy = _entropy(members)
     if entropy:
         once = {**once, **entropy}
-        moments |= _own_moments(members, f"ent_coef_{_OPTIMIZER}", [entropy])
-    return [
-        StoredLayer(
-            name=name,
-            weight=tensor,
-            moments=moments.get(name, {}),
-            reasons={"gradient": NO_GRADIENTS} | ({} if moments.get(name) else {"moments": NOT_MATCHED}),
-        )
-        for name, tensor in once.items()
-    ]
+        optimizers += _own_moments(members, f"ent_coef_{_OPTIMIZER}", [entropy])
+    return [_layer(name, tensor, optimizers) for name, tensor in once.items()]
+
+
+def _layer(name: str, weight: StoredTensor, optimizers: Sequence[NamedMoments]) -> StoredLayer:
+    moments: Moments | None = next((each.states[name] for each in optimizers if name in each.states), None)
+    reasons = {"gradient": NO_GRADIENTS}
+    if moments is None:
+        told = [each.reason_of(name) for each in optimizers]
+        reasons["moments"] = next((each for each in told if each != NOT_OWNED), (*told, NO_OPTIMIZER)[0])
+    return StoredLayer(name=name, weight=weight, moments=moments, reasons=reasons)
 
 
 def _is_target(name: str) -> bool:
@@ -130,28 +130,28 @@ def _without_twins(tensors: Tensors) -> Tensors:
 
 def _policy_moments(
     members: Mapping[str, Member], everything: Tensors, named: Tensors, once: Tensors
-) -> Moments:
-    """State of every optimizer of the policy, by layer name.
+) -> list[NamedMoments]:
+    """State of every optimizer of the policy.
 
     An optimizer's own parameters are those under its prefix: all, without those another network
     shares, or (SB3 before 2.4) with the target network's too.
     """
-    found: Moments = {}
+    found: list[NamedMoments] = []
     for prefix, owners in _ONLINE.items():
         pools = (once, named, everything)
         candidates = [_under(pool, owner) for owner in owners for pool in pools]
         candidates += [{**_under(once, "q_net."), **_under(everything, "q_net_target.")}]
-        for name, state in _own_moments(members, prefix + _OPTIMIZER, candidates).items():
-            if name in once:
-                found.setdefault(name, state)
+        found += _own_moments(members, prefix + _OPTIMIZER, candidates)
     return found
 
 
-def _own_moments(members: Mapping[str, Member], file: str, candidates: Sequence[Tensors]) -> Moments:
+def _own_moments(
+    members: Mapping[str, Member], file: str, candidates: Sequence[Tensors]
+) -> list[NamedMoments]:
     if file not in members:
-        return {}
+        return []
     optimizer = torch_archive(members[file].section()).value
-    return dict(moments_by_name(optimizer, [each for each in candidates if each]) or {})
+    return [named_moments(optimizer, [each for each in candidates if each])]
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import NO_OPTIMIZER, NOT_MATCHED, StoredLayer, inert_note, lazy_layers, parameters
-from gradscope.read.optimizer_state import moments_by_name
+from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import StoredTensor
@@ -107,33 +107,39 @@ def _step_content(value: object) -> Mapping[str, object]:
 def _layers(
     weights: Mapping[str, StoredTensor], gradients: Mapping[str, object] | None, optimizer: object
 ) -> list[StoredLayer]:
-    moments = (moments_by_name(optimizer, [weights]) or {}) if weights else {}
+    found = _moments(weights, optimizer)
     names = list(weights)
     names += [
         name
         for name, tensor in (gradients or {}).items()
         if name not in weights and isinstance(tensor, StoredTensor) and tensor.is_bounded
     ]
-    why_none = NO_OPTIMIZER if optimizer is None else NOT_MATCHED
-    return [_layer(name, weights.get(name), gradients, moments.get(name, {}), why_none) for name in names]
+    return [_layer(name, weights.get(name), gradients, found) for name in names]
+
+
+def _moments(weights: Mapping[str, StoredTensor], optimizer: object) -> NamedMoments:
+    if optimizer is None:
+        return NamedMoments(reason=NO_OPTIMIZER)
+    if isinstance(optimizer, list) and len(optimizer) > 1:
+        return NamedMoments(reason=f"{NOT_MATCHED}: there are {len(optimizer)} optimizers")
+    return named_moments(optimizer, [weights], is_plain=True)
 
 
 def _layer(
     name: str,
     weight: StoredTensor | None,
     gradients: Mapping[str, object] | None,
-    moments: Mapping[str, StoredTensor],
-    why_none: str,
+    found: NamedMoments,
 ) -> StoredLayer:
     gradient, reason = _gradient(weight, gradients, name)
     reasons = {} if reason is None else {"gradient": reason}
-    if not moments:
-        reasons["moments"] = why_none
+    if name not in found.states:
+        reasons["moments"] = found.reason_of(name)
     return StoredLayer(
         name=name,
         weight=weight,
         gradient=gradient,
-        moments=moments,
+        moments=found.states.get(name),
         reasons=reasons,
         origin=Origin.NONE if gradient is None else Origin.STORED,
     )
