@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Step
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.roles import Values
 
@@ -48,7 +48,7 @@ class Dqn:
         return self.online.names + self.target.names
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients after clipping. There is neither noise nor an actor."""
         del noise, step

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.networks import Parameters
 
@@ -28,6 +27,13 @@ class Gradients:
 
     by_layer: Mapping[str, torch.Tensor]
     clipping: Clipping = field(default_factory=Clipping)
+
+
+class Step(Protocol):
+    """An optimizer's step on the critics, done on copies."""
+
+    def stepped(self, parameters: Parameters, gradients: Parameters) -> dict[str, torch.Tensor]:
+        """The critics' parameters after it; nothing given is changed."""
 
 
 class Losses(Protocol):
@@ -46,7 +52,7 @@ class Losses(Protocol):
         """Whether its roles call modules of the user's, which may draw random numbers of their own."""
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients on one batch; actors are left out where the critic's ``step`` is not known."""
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.entropy import Entropy
     from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Step
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.roles import Critics, SampledActor, Values
 
@@ -53,7 +53,7 @@ class Qrdqn:
         return self.online.names + self.target.names
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients after clipping. There is neither noise nor an actor."""
         del noise, step
@@ -93,7 +93,7 @@ class Tqc:
         return self.actor.names + self.critics.names + self.target_critics.names
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients of the entropy coefficient, the critics, and the actor against the stepped critics."""
         actions, log_prob = self.actor(parameters, batch.observations, noise)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.entropy import Entropy
     from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Step
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.roles import Critics, SampledActor
 
@@ -39,7 +39,7 @@ class Sac:
         return self.actor.names + self.critics.names + self.target_critics.names
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients of the entropy coefficient, the critics, and the actor against the stepped critics."""
         actions, log_prob = self.actor(parameters, batch.observations, noise)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.critic_step import CriticStep
     from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Step
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.roles import Actor, Critics
 
@@ -41,7 +41,7 @@ class Td3:
         return actors + self.critics.names + self.target_critics.names
 
     def gradients(
-        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: CriticStep | None
+        self, parameters: Parameters, batch: Batch, noise: torch.Generator, step: Step | None
     ) -> Gradients:
         """Gradients of the critics, and of the actor against the first critic after its step."""
         following = batch.next_observations
