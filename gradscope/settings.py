@@ -33,6 +33,13 @@ CRITICAL_WASSERSTEIN: Final = 1.0
 SIGNIFICANCE: Final = 0.05
 """Adjusted p-values below this count."""
 
+NUM_BATCHES: Final = 8
+"""Batches to recompute: their spread tells how far one batch can be trusted."""
+MAX_SEED: Final = 2**32 - 1
+"""What numpy takes."""
+SOURCES: Final = ("auto", "stored", "recomputed", "optimizer")
+"""Where gradients may come from; auto: stored where there are any, else recomputed."""
+
 CONFIG_NAME: Final = "gradscope.toml"
 
 
@@ -72,6 +79,21 @@ class Settings:
     layers: tuple[str, ...] = ()
     """Layer globs to measure; empty means all."""
     skip_layers: tuple[str, ...] = ()
+    source: str = SOURCES[0]
+    batches: int = NUM_BATCHES
+    """How many to recompute per snapshot."""
+    batch_size: int | None = None
+    """Rows of a recomputed batch; None: the run's own."""
+    seed: int = 0
+    """Of numpy's and torch's random states, which draw batches and noise."""
+    replay: Path | None = None
+    """A replay buffer or batch file for every snapshot, in the place of those found beside them."""
+    model: str | None = None
+    """``package.module:function`` that gives (model, loss function of a batch)."""
+    code: Path | None = None
+    """Folder of the user's modules."""
+    trust: bool = False
+    """Whether the user's code, and classes that a file carries, may run."""
 
     def wants_layer(self, name: str) -> bool:
         """Whether ``--layer`` and ``--skip-layer`` leave this layer in."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOLDER: Final = ".gradscope"
 LAST_SCAN: Final = "last_scan.json"
 STORE_SCHEMA: Final = "gradscope/store/1"
+CONSENT: Final = ("trust", "code", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,10 @@ class LastScan:
 
 
 def state_key(settings: Settings, files: Iterable[Path]) -> str:
-    """Version, settings, and size and modification time of every file, as one string."""
+    """Version, settings, and size and modification time of every file, as one string.
+
+    Whether and which code of the user's ran is not part of it: results are shown again without any.
+    """
     states: dict[str, tuple[int, int] | None] = {}
     for path in files:
         try:
@@ -46,7 +50,8 @@ def state_key(settings: Settings, files: Iterable[Path]) -> str:
             states[str(path)] = None
         else:
             states[str(path)] = (state.st_size, state.st_mtime_ns)
-    return json.dumps([__version__, asdict(settings), states], sort_keys=True, default=str)
+    kept = {name: value for name, value in asdict(settings).items() if name not in CONSENT}
+    return json.dumps([__version__, kept, states], sort_keys=True, default=str)
 
 
 def remember(scan: LastScan, directory: Path) -> None:

@@ -19,8 +19,9 @@ def correlate(
     shared: Shared,
 ) -> int:
     """Set a slice's activity against the zeros of every layer; never claims a cause."""
+    from gradscope.cli.settings_asked import selected_slice
     from gradscope.cli.terminal import check_outputs, emit, exit_code
-    from gradscope.cli.work import selected_slice, work_on
+    from gradscope.cli.work import work_on
     from gradscope.errors import UsageError
     from gradscope.run import one_run, with_associations
     from gradscope.show.correlate_screen import correlate_screen

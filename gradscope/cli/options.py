@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gradscope.settings import MAX_SEED
+
 
 class FailOn(StrEnum):
     """Status that makes the command exit with 1."""
@@ -21,7 +23,17 @@ class FailOn(StrEnum):
     COLLAPSE = "collapse"
 
 
+class Source(StrEnum):
+    """Where gradients come from."""
+
+    AUTO = "auto"
+    STORED = "stored"
+    RECOMPUTED = "recomputed"
+    OPTIMIZER = "optimizer"
+
+
 MEASURE = "What to measure"
+GRADIENTS = "Where gradients come from"
 OUTPUT = "Output"
 
 PathArgument = Annotated[
@@ -81,6 +93,62 @@ class Shared:
             rich_help_panel=MEASURE,
         ),
     ] = None
+    source: Annotated[
+        Source | None,
+        typer.Option(
+            help="Default auto: stored gradients, else recomputed from checkpoint and replay buffer; "
+            "optimizer: what its moments tell.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = None
+    batches: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="To recompute; default 8.", rich_help_panel=GRADIENTS),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Rows; default the run's own.", rich_help_panel=GRADIENTS),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_SEED,
+            metavar="N",
+            help="Of batches and noise, as given to set_random_seed; default 0.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = None
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A replay buffer, rollout or batch file for every checkpoint.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Function that returns (model, loss of a batch), for any PyTorch run. Needs --trust.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = None
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of your own modules. Needs --trust.", rich_help_panel=GRADIENTS
+        ),
+    ] = None
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Let your own code, and classes that files carry, run: custom extractors, --model.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = False
     json_: Annotated[
         bool,
         typer.Option("--json", help="Only JSON on standard output.", rich_help_panel=OUTPUT),

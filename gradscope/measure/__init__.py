@@ -1,6 +1,7 @@
 """Arrays become numbers: zeros, slices, input shift, association."""
 
 from gradscope.measure.association import associations
+from gradscope.measure.batches import fraction_interval, mean, summed
 from gradscope.measure.selectors import overlap_notes, resolve_slices
 from gradscope.measure.shift import ShiftWindow, step_shifts
 from gradscope.measure.slices import active_rows, guess_slices, ranges, resting_values, slice_values
@@ -10,13 +11,16 @@ __all__ = [
     "ShiftWindow",
     "active_rows",
     "associations",
+    "fraction_interval",
     "guess_slices",
+    "mean",
     "overlap_notes",
     "ranges",
     "resolve_slices",
     "resting_values",
     "slice_values",
     "step_shifts",
+    "summed",
     "unexpected_fraction",
     "zero_count",
 ]

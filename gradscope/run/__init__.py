@@ -17,8 +17,9 @@ from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
 from gradscope.run.find import find
+from gradscope.run.given import given
 from gradscope.run.gradient import snapshot_gradient
-from gradscope.run.inputs import RunSlices, activity, run_slices
+from gradscope.run.inputs import RunSlices, run_slices
 from gradscope.run.join import moments
 from gradscope.run.listing import (
     Opened,
@@ -68,7 +69,7 @@ def open_run(
             runs.append(OpenedRun(files=files, moments=kept, slices=slices))
     leave_out_unnamed(found)
     check_layers(runs, settings)
-    return Opened(found=found, runs=tuple(runs), settings=settings)
+    return Opened(found=found, runs=tuple(runs), settings=settings, given=given(settings))
 
 
 def nothing_readable(report: Report) -> str | None:
@@ -129,8 +130,8 @@ def _slices_or_why_not(
 def _measured(opened: Opened, run: OpenedRun, moment: Moment) -> SnapshotGradient | None:
     """A measured snapshot; None where its file broke or changed since it was opened."""
     try:
-        active = activity(moment, run.slices, POSITION)
-        return snapshot_gradient(moment, opened.settings, active, file_names(opened.found, moment))
+        names = file_names(opened.found, moment)
+        return snapshot_gradient(moment, opened.settings, run.slices, names, opened.given)
     except UnreadableFile as error:
         opened.found.add_unreadable(error)
         return None

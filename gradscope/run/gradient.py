@@ -1,138 +1,138 @@
-"""A moment of a run becomes a measured and judged snapshot."""
+"""A moment of a run becomes a measured and judged snapshot, from the best origin that it has."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gradscope.judge import layer_status, snapshot_status
-from gradscope.measure import zero_count
-from gradscope.records import Layer, LayerGradient, Origin, SnapshotGradient, Status, ZeroCount
+from gradscope.judge import snapshot_status
+from gradscope.records import Clipping, Layer, Origin, SnapshotGradient
+from gradscope.run.activity import activity
+from gradscope.run.layer import NO_GRADIENT, layer_gradient, stored_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradscope.records import Snapshot
-    from gradscope.run.inputs import Activity
+    from gradscope.records import LayerGradient
+    from gradscope.run.counted import Counted
+    from gradscope.run.given import Given
+    from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
 
-NO_GRADIENT: Final = (
-    "no gradient is stored beside this checkpoint; record it with gradscope.record.GradscopeCallback"
-)
-NO_BASELINE: Final = "no fresh network to compare with: the recorder's first update was not seen"
-ONE_BATCH: Final = "one batch"
-NO_OPTIMIZER_EVIDENCE: Final = "optimizer evidence is not measured by this version"
-_MEASURES: Final = (
+ASKED_FOR_EVIDENCE: Final = "optimizer evidence was asked for: moments are no gradients"
+NOT_STORED: Final = "no gradient is stored beside this checkpoint, and only stored ones were asked for"
+TOTALS: Final = (
     "num_zero",
     "num_exact_zero",
     "num_nonfinite",
     "zero_fraction",
     "exact_zero_fraction",
-    "interval",
-    "baseline_zero_fraction",
     "norm",
-    "max_abs",
-    "anatomy",
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """Where the gradients of one moment come from."""
+
+    origin: Origin
+    why_none: str = NO_GRADIENT
+    recomputed: Counted | None = None
+    clipping: Clipping = field(default_factory=Clipping)
+    batch: Mapping[str, int | None] = field(default_factory=dict)
+    batch_reasons: Mapping[str, str] = field(default_factory=dict)
+
+
 def snapshot_gradient(
-    moment: Moment, settings: Settings, activity: Activity, names: Mapping[str, str | None]
+    moment: Moment,
+    settings: Settings,
+    known: RunSlices,
+    names: Mapping[str, str | None],
+    given: Given | None = None,
 ) -> SnapshotGradient:
-    """Measure every wanted layer of a moment; ``names`` are its files as reports show them."""
-    layers = tuple(
-        layer_gradient(layer, settings) for layer in _joined(moment) if settings.wants_layer(layer.name)
-    )
-    measured = [layer for layer in layers if layer.origin is not Origin.NONE]
-    stored = (moment.recorded or moment.main) if measured else None
-    totals = _totals(measured)
-    reasons = dict(moment.main.reasons)
-    reasons |= dict.fromkeys((key for key, value in totals.items() if value is None), _why_none(measured))
-    clipping = _clipping(stored, reasons)
-    batch = _batch(stored, reasons)
-    reasons |= activity.reasons
+    """Measure every wanted layer of a moment.
+
+    ``names`` are its files as reports show them, ``given`` takes the place of its own replay buffer.
+
+    Raises:
+        UnreadableFile: a file changed or broke since it was opened.
+    """
+    chosen = _chosen(moment, settings, known, given)
+    wanted = (layer for layer in _joined(moment) if settings.wants_layer(layer.name))
+    layers = tuple(_layer(layer, chosen, settings) for layer in wanted)
+    measured = [layer for layer in layers if layer.num_zero is not None]
+    totals = _totals(measured, chosen)
+    active = (chosen.recomputed.activity if chosen.recomputed else None) or activity(moment, known)
+    reasons = {**_reasons(moment, chosen, totals, measured), **active.reasons}
     return SnapshotGradient(
         run=moment.run,
         step=moment.step,
         step_from=moment.main.step_from,
         source=str(names["source"]),
-        gradient_source=names["gradient_source"],
+        gradient_source=names["gradient_source"] if chosen.origin is Origin.STORED else None,
         format=moment.main.format,
-        origin=measured[0].origin if measured else Origin.NONE,
+        origin=_origin(layers, measured),
         num_elements=sum(layer.num_elements for layer in measured or layers),
         status=snapshot_status(layers),
-        position_activity=activity.fraction,
-        num_open_positions=activity.num_active,
-        reasons={key: value for key, value in reasons.items() if value},
+        position_activity=active.fraction,
+        num_open_positions=active.num_active,
+        norm_before_clip=chosen.clipping.norm_before_clip,
+        clip_coefficient=chosen.clipping.clip_coefficient,
+        reasons=reasons,
         layers=layers,
         notes=(*moment.main.notes, *moment.notes, *_recorder_notes(moment)),
         **totals,
-        **clipping,
-        **batch,
+        **{key: chosen.batch.get(key) for key in ("num_batches", "batch_size", "seed")},
     )
 
 
-def layer_gradient(layer: Layer, settings: Settings) -> LayerGradient:
-    """Count, measure and judge one layer; without a gradient every measure is None with its reason."""
-    size = math.prod(layer.shape)
-    problem = _problem(layer, size)
-    if problem or layer.gradient is None:
-        reasons = dict.fromkeys((*_MEASURES, "status"), problem or NO_GRADIENT)
-        reasons["optimizer"] = NO_OPTIMIZER_EVIDENCE
-        return LayerGradient(
-            name=layer.name,
-            shape=layer.shape,
-            dtype=layer.dtype,
-            origin=Origin.NONE,
-            num_elements=size,
-            reasons=reasons,
-        )
-    count = zero_count(
-        layer.gradient, name=layer.name, module=layer.module, tolerance=settings.zero_tolerance
-    )
-    return _judged(layer, count, settings)
+def has_stored(moment: Moment) -> bool:
+    """Whether a file of this moment holds gradients."""
+    return moment.recorded is not None or moment.main.num_batches is not None
 
 
-def _judged(layer: Layer, count: ZeroCount, settings: Settings) -> LayerGradient:
-    unexpected = (count.num_zero - count.anatomy.expected) / count.num_elements
-    baseline = layer.baseline_zero_fraction
-    reasons = {"interval": ONE_BATCH, "optimizer": NO_OPTIMIZER_EVIDENCE}
-    if baseline is None:
-        reasons["baseline_zero_fraction"] = layer.reasons.get("baseline_zero_fraction", NO_BASELINE)
-    if count.norm is None:
-        reasons["norm"] = reasons["max_abs"] = "no finite value"
-    status = layer_status(unexpected, baseline, settings.limits_of(layer.name))
-    if count.num_nonfinite and status.rank <= Status.OK.rank:
-        # Zeros among the finite values say nothing of a gradient that holds NaN: never green.
-        status = Status.UNKNOWN
-        reasons["status"] = f"{count.num_nonfinite:,} of {count.num_elements:,} values are not finite"
-    return LayerGradient(
-        name=layer.name,
-        shape=layer.shape,
-        dtype=layer.dtype,
-        origin=layer.origin,
-        num_elements=count.num_elements,
-        num_zero=count.num_zero,
-        num_exact_zero=count.num_exact_zero,
-        num_nonfinite=count.num_nonfinite,
-        zero_fraction=count.num_zero / count.num_elements,
-        exact_zero_fraction=count.num_exact_zero / count.num_elements,
-        baseline_zero_fraction=baseline,
-        norm=count.norm,
-        max_abs=count.max_abs,
-        status=status,
-        anatomy=count.anatomy,
-        reasons=reasons,
-    )
+def _chosen(moment: Moment, settings: Settings, known: RunSlices, given: Given | None) -> _Chosen:
+    source = settings.source
+    if source == "optimizer":
+        return _Chosen(origin=Origin.OPTIMIZER, why_none=ASKED_FOR_EVIDENCE)
+    if source == "stored" or (source == "auto" and has_stored(moment)):
+        return _stored(moment) if has_stored(moment) else _Chosen(origin=Origin.NONE, why_none=NOT_STORED)
+    from gradscope.run.recomputed import recomputed  # noqa: PLC0415  leads to torch
+
+    found = recomputed(moment, settings, known, given)
+    if isinstance(found, str):
+        return _Chosen(origin=Origin.NONE, why_none=found)
+    batch = {"num_batches": found.num_batches, "batch_size": found.batch_size, "seed": found.seed}
+    return _Chosen(origin=Origin.RECOMPUTED, recomputed=found, clipping=found.clipping, batch=batch)
 
 
-def _problem(layer: Layer, size: int) -> str | None:
-    if layer.gradient is None:
-        return layer.reasons.get("gradient", NO_GRADIENT)
-    if layer.gradient.shape != layer.shape:
-        return f"gradient of shape {list(layer.gradient.shape)} for a parameter of shape {list(layer.shape)}"
-    return "no elements" if size == 0 else None
+def _stored(moment: Moment) -> _Chosen:
+    stored = moment.recorded or moment.main
+    batch = {key: getattr(stored, key) for key in ("num_batches", "batch_size", "seed")}
+    missing = "the file does not say which batch its gradient is of"
+    reasons = {key: missing for key, value in batch.items() if value is None}
+    if stored.format == "gradscope" and batch["seed"] is None:
+        reasons["seed"] = "a batch of the training itself, not drawn by gradscope"
+    return _Chosen(origin=Origin.STORED, clipping=stored.clipping, batch=batch, batch_reasons=reasons)
+
+
+def _layer(layer: Layer, chosen: _Chosen, settings: Settings) -> LayerGradient:
+    if chosen.origin is Origin.STORED:
+        return layer_gradient(layer, stored_counts(layer, settings), settings)
+    if chosen.recomputed is None:
+        return layer_gradient(layer, chosen.why_none, settings, chosen.origin)
+    counts = chosen.recomputed.layers.get(layer.name)
+    why_none = chosen.recomputed.layer_reasons.get(layer.name, "no loss of this algorithm reaches it")
+    return layer_gradient(layer, counts or why_none, settings, Origin.RECOMPUTED)
+
+
+def _origin(layers: tuple[LayerGradient, ...], measured: list[LayerGradient]) -> Origin:
+    if measured:
+        return measured[0].origin
+    is_evidence = any(layer.origin is Origin.OPTIMIZER for layer in layers)
+    return Origin.OPTIMIZER if is_evidence else Origin.NONE
 
 
 def _joined(moment: Moment) -> Iterator[Layer]:
@@ -152,55 +152,54 @@ def _with_gradient(layer: Layer, recorded: Layer) -> Layer:
         shape=layer.shape,
         dtype=layer.dtype,
         gradient=recorded.gradient,
+        moments=layer.moments,
+        moment_settings=layer.moment_settings,
         origin=recorded.origin,
         module=recorded.module,
         baseline_zero_fraction=recorded.baseline_zero_fraction,
-        reasons=recorded.reasons,
+        reasons={**layer.reasons, **recorded.reasons},
     )
 
 
-def _totals(layers: list[LayerGradient]) -> dict[str, Any]:
+def _totals(layers: list[LayerGradient], chosen: _Chosen) -> dict[str, Any]:
     if not layers:
-        keys = ("num_zero", "num_exact_zero", "num_nonfinite", "zero_fraction", "exact_zero_fraction", "norm")
-        return dict.fromkeys(keys)
-    elements = sum(layer.num_elements for layer in layers)
+        return dict.fromkeys(TOTALS)
+    seen = sum(layer.num_elements for layer in layers)
+    seen *= chosen.recomputed.num_batches if chosen.recomputed else 1
     zeros = sum(layer.num_zero or 0 for layer in layers)
     exact = sum(layer.num_exact_zero or 0 for layer in layers)
     norms = [layer.norm for layer in layers if layer.norm is not None]
+    stored_norm = math.hypot(*norms) if norms else None
     return {
         "num_zero": zeros,
         "num_exact_zero": exact,
         "num_nonfinite": sum(layer.num_nonfinite or 0 for layer in layers),
-        "zero_fraction": zeros / elements,
-        "exact_zero_fraction": exact / elements,
-        "norm": math.hypot(*norms) if norms else None,
+        "zero_fraction": zeros / seen,
+        "exact_zero_fraction": exact / seen,
+        "norm": chosen.recomputed.norm if chosen.recomputed else stored_norm,
     }
 
 
-def _why_none(measured: list[LayerGradient]) -> str:
-    return "no finite value" if measured else NO_GRADIENT
-
-
-def _clipping(stored: Snapshot | None, reasons: dict[str, str]) -> dict[str, Any]:
-    values: dict[str, float | None] = {"norm_before_clip": None, "clip_coefficient": None}
-    if stored is not None:
-        values = {key: getattr(stored.clipping, key) for key in values}
-        reasons |= stored.clipping.reasons
-    for key, value in values.items():
-        if value is None:
-            default = NO_GRADIENT if stored is None else "only the recorder sees the norm before clipping"
-            reasons.setdefault(key, default)
-    return values
-
-
-def _batch(stored: Snapshot | None, reasons: dict[str, str]) -> dict[str, Any]:
-    keys = ("num_batches", "batch_size", "seed")
-    values = {key: getattr(stored, key) if stored else None for key in keys}
-    missing = NO_GRADIENT if stored is None else "the file does not say which batch its gradient is of"
-    reasons |= {key: missing for key, value in values.items() if value is None}
-    if stored is not None and stored.format == "gradscope" and values["seed"] is None:
-        reasons["seed"] = "a batch of the training itself, not drawn by gradscope"
-    return values
+def _reasons(
+    moment: Moment, chosen: _Chosen, totals: Mapping[str, Any], measured: list[LayerGradient]
+) -> dict[str, str]:
+    """Why a number is missing, and what else to know of a recomputation."""
+    why_none = "no finite value" if measured else chosen.why_none
+    reasons = dict(moment.main.reasons)
+    reasons |= dict.fromkeys((key for key, value in totals.items() if value is None), why_none)
+    reasons |= (
+        chosen.batch_reasons
+        if chosen.batch
+        else dict.fromkeys(("num_batches", "batch_size", "seed"), why_none)
+    )
+    reasons |= chosen.clipping.reasons
+    for key in ("norm_before_clip", "clip_coefficient"):
+        if getattr(chosen.clipping, key) is None:
+            missing = "only the recorder sees the norm before clipping" if measured else why_none
+            reasons.setdefault(key, missing)
+    if chosen.recomputed is not None:
+        reasons |= chosen.recomputed.reasons
+    return {key: value for key, value in reasons.items() if value}
 
 
 def _recorder_notes(moment: Moment) -> tuple[str, ...]:

@@ -1,31 +1,27 @@
-"""What the network was fed: slices of the observation, a step's window, the activity of a slice."""
+"""What the network was fed: slices of the observation, and a step's window."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradscope.measure import active_rows, resolve_slices, resting_values, slice_values
+from gradscope.measure import resolve_slices, resting_values, slice_values
 from gradscope.records import Observed, Slice
 from gradscope.run.guess import guessed
-from gradscope.run.recorded import POSITION, counted_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gradscope.records import Normalizer, Replay, Snapshot
+    from gradscope.records import Normalizer, Replay
     from gradscope.run.find import RunFiles
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
 
     Array: TypeAlias = NDArray[Any]
-
-NOT_AT_REST: Final = "normalised batch: the resting value is not known"
-NO_INPUTS: Final = "no replay buffer and no recorded batch of this step, or of another shape than the run's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +44,6 @@ class RunSlices:
     def named(self, name: str) -> Slice | None:
         """The slice of this name."""
         return next((each for each in self.slices if each.name == name), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Activity:
-    """How many rows have a slice away from rest."""
-
-    fraction: float | None = None
-    num_active: int | None = None
-    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,39 +199,3 @@ def fitting_window(moment: Moment, known: RunSlices) -> Window | None:
 def _fitting_window(moment: Moment, shapes: Mapping[str, tuple[int, ...]]) -> Window | None:
     window = step_window(moment)
     return window if window is not None and window.shapes == shapes else None
-
-
-def activity(moment: Moment, known: RunSlices, name: str = POSITION) -> Activity:
-    """Rows with the slice away from rest: in the gradient's own batch, else in the step's window."""
-    wanted = known.named(name)
-    keys = ("position_activity", "num_open_positions")
-    if wanted is None:
-        reason = known.reason or f"no slice is called {name!r}; try --slice {name}=A:B"
-        return Activity(reasons=dict.fromkeys(keys, reason))
-    recorded = moment.recorded
-    if recorded is not None and counted_as(recorded.observed, wanted, known.shapes):
-        counted = _as_recorded(recorded)
-        if counted is not None:
-            return counted
-    batch = recorded.observations if recorded is not None else {}
-    if batch and not known.normalised and shapes_of(batch) == known.shapes:
-        return _counted(batch, wanted, known)
-    if moment.replay is None and batch and known.normalised:
-        return Activity(reasons=dict.fromkeys(keys, NOT_AT_REST))
-    window = fitting_window(moment, known)
-    if window is None or not window.num_rows:
-        return Activity(reasons=dict.fromkeys(keys, NO_INPUTS))
-    return _counted(window.raw, wanted, known)
-
-
-def _as_recorded(recorded: Snapshot) -> Activity | None:
-    """The recorder's own count: it knew where a normalised column rests; a batch alone does not tell."""
-    if recorded.num_active is None or not recorded.num_rows:
-        return None
-    return Activity(fraction=recorded.num_active / recorded.num_rows, num_active=recorded.num_active)
-
-
-def _counted(observations: Mapping[str, Array], wanted: Slice, known: RunSlices) -> Activity:
-    values = slice_values(observations, wanted, known.sequence_length)
-    active = active_rows(values, known.resting[wanted.name])
-    return Activity(fraction=float(active.mean()), num_active=int(active.sum()))

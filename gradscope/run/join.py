@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gradscope.records import Normalizer, Snapshot
+    from gradscope.records import Normalizer, Rollout, Snapshot
     from gradscope.run.find import ReplayFileOpened, RunFiles
 
     Pair = tuple[Snapshot | None, Snapshot | None, tuple[str, ...]]
@@ -28,6 +28,7 @@ class Moment:
     recorded: Snapshot | None
     replay: ReplayFileOpened | None
     normalizer: Normalizer | None
+    rollout: Rollout | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -58,6 +59,7 @@ def moments(files: RunFiles) -> list[Moment]:
                 recorded=recorded,
                 replay=_belonging(files.replays, lambda each: each.replay.step, step, len(pairs)),
                 normalizer=_normalizer(files.normalizers, step),
+                rollout=_belonging(files.rollouts, lambda each: each.step, step, len(pairs)),
                 notes=notes,
             )
         )

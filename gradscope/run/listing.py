@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.run.find import Found, RunFiles
+    from gradscope.run.given import Given
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
@@ -32,6 +33,8 @@ class Opened:
     found: Found
     runs: tuple[OpenedRun, ...]
     settings: Settings
+    given: Given | None = None
+    """What ``--replay`` named."""
 
 
 def no_slice(name: str, known: RunSlices) -> str:

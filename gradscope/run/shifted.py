@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import UsageError
 from gradscope.measure import ShiftWindow, step_shifts
 from gradscope.records import ShiftReport, Status
-from gradscope.run.inputs import activity, fitting_window
+from gradscope.run.activity import activity
+from gradscope.run.inputs import fitting_window
 from gradscope.run.listing import slice_selectors, slices_from
 
 if TYPE_CHECKING:

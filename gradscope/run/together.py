@@ -10,7 +10,7 @@ import numpy as np
 from gradscope.judge import association_verdict
 from gradscope.measure import associations
 from gradscope.records import ALL_LAYERS, AssociationReport, SeriesPoint
-from gradscope.run.inputs import activity as activity_of
+from gradscope.run.activity import activity as activity_of
 from gradscope.run.recorded import why_not_timeline
 
 if TYPE_CHECKING:

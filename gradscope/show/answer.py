@@ -42,7 +42,7 @@ def what(report: Report, run: str) -> str:
     """The worst status and how many layers reached it."""
     worst = worst_snapshot(report, run)
     if worst is None:
-        return "No gradients are stored here, so nothing can be said about zeros."
+        return "There are no gradients here, so nothing can be said about zeros."
     unknown = _unknown_words(report, run)
     if worst.status is Status.UNKNOWN:
         return f"Not known{unknown}."

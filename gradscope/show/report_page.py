@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
-from gradscope.records import Origin
 from gradscope.show.answer import answer
 from gradscope.show.correlate_screen import add_association
 from gradscope.show.order import of_run, origin_words, run_names
 from gradscope.show.rows import safe
-from gradscope.show.scan_screen import (
-    HOW_TO_RECORD,
-    add_crossings,
-    add_files,
-    add_steps,
-    add_worst_layers,
-    slice_words,
-)
+from gradscope.show.scan_screen import add_files, add_findings, add_steps, slice_words
 from gradscope.show.screen import STYLES, Look, Page
 from gradscope.show.shift_screen import slice_table
 
@@ -46,11 +38,7 @@ def _add_run(page: Page, report: Report, run: str) -> None:
     _add_answer(page, report, run)
     page.heading("Steps")
     add_steps(page, report, run)
-    if all(snapshot.origin is Origin.NONE for snapshot in snapshots):
-        page.line(HOW_TO_RECORD)
-    else:
-        add_crossings(page, report, run)
-        add_worst_layers(page, report, run)
+    add_findings(page, report, run)
     steps = [step for step in report.shift.steps if step.run == run] if report.shift else []
     if steps:
         page.heading("Inputs per step (shift against the first)")

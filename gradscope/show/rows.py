@@ -56,6 +56,14 @@ def percent(fraction: float | None) -> str:
     return f"{rounded / 10:.1f} %"
 
 
+def points(difference: float | None) -> str:
+    """A difference of fractions with its sign: 0.382 -> "+38.2"; below 0.05 points "0.0"."""
+    if difference is None:
+        return UNKNOWN
+    shown = f"{100 * difference:+.1f}"
+    return "0.0" if shown in {"+0.0", "-0.0"} else shown
+
+
 def number(value: float | None) -> str:
     """Three significant digits: 1.90, 0.0213, 4.1e-09, 12,300."""
     if value is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from gradscope.records import Origin, Status
+from gradscope.records import Status
 from gradscope.show.order import (
     layer_crossings,
     limit_of,
@@ -17,12 +17,12 @@ from gradscope.show.order import (
     run_names,
     step_rows,
     step_words,
-    unexpected,
-    worst_layers,
-    worst_snapshot,
 )
-from gradscope.show.rows import count, kinds, percent, safe
+from gradscope.show.evidence_screen import add_evidence
+from gradscope.show.rows import count, percent, safe
 from gradscope.show.screen import STYLES, Column, Look, Page, bar_text, new_table, status_text
+from gradscope.show.why_none import add_why_none
+from gradscope.show.worst_layers import add_worst_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,20 +46,8 @@ CROSSING_COLUMNS: Final = (
     Column("zeros"),
     Column("layer", "name"),
 )
-WORST_COLUMNS: Final = (
-    Column("layer", "name"),
-    Column("zeros"),
-    Column("fresh"),
-    Column("status", "left"),
-    Column("kinds of zeros", "text"),
-)
-MOST_LAYERS: Final = 6
 MOST_CROSSINGS: Final = 8
 MOST_FILES: Final = 8
-HOW_TO_RECORD: Final = (
-    "No gradients here: checkpoints alone do not hold them. Put gradscope.record.GradscopeCallback "
-    "in the place of CheckpointCallback and they will."
-)
 
 
 def scan_screen(report: Report, look: Look) -> str:
@@ -83,12 +71,17 @@ def add_run(page: Page, report: Report, run: str) -> None:
     page.line(f"{title}{number}, {origin_words(snapshots)}", "dim" if not title else "")
     page.line()
     add_steps(page, report, run)
-    if all(snapshot.origin is Origin.NONE for snapshot in snapshots):
-        page.line()
-        page.line(HOW_TO_RECORD)
-        return
-    add_crossings(page, report, run)
-    add_worst_layers(page, report, run)
+    add_findings(page, report, run)
+
+
+def add_findings(page: Page, report: Report, run: str) -> None:
+    """Why gradients are missing, crossings and worst layers; without any gradient what optimizers tell."""
+    add_why_none(page, report, run)
+    if any(snapshot.zero_fraction is not None for snapshot in of_run(report, run)):
+        add_crossings(page, report, run)
+        add_worst_layers(page, report, run)
+    else:
+        add_evidence(page, report, run)
 
 
 def add_steps(page: Page, report: Report, run: str) -> None:
@@ -148,34 +141,6 @@ def _worst_only(found: list[Crossing]) -> list[Crossing]:
     for each in found:
         by_step.setdefault((each.layer, each.step), each)
     return list(by_step.values())
-
-
-def add_worst_layers(page: Page, report: Report, run: str) -> None:
-    """Layers of the worst snapshot with their kinds of zeros and the fresh network's zeros."""
-    snapshot = worst_snapshot(report, run)
-    layers = worst_layers(snapshot.layers, MOST_LAYERS) if snapshot else []
-    if snapshot is None or not layers:
-        return
-    page.heading(f"Worst layers at {step_words(snapshot)}")
-    rows = [
-        (
-            layer.name,
-            percent(unexpected(layer)),
-            percent(layer.baseline_zero_fraction),
-            status_text(layer.status),
-            kinds(layer.anatomy),
-        )
-        for layer in layers
-    ]
-    page.table(new_table(page.look, WORST_COLUMNS, rows))
-    if any(layer.anatomy and layer.anatomy.expected for layer in layers):
-        page.line("zeros and fresh leave expected zeros out, as the status does.", "dim")
-    if any(layer.baseline_zero_fraction is None for layer in layers):
-        page.line(
-            "fresh ? = no fresh network of this shape to compare with; "
-            "a healthy ReLU layer can have 45 % zeros.",
-            "dim",
-        )
 
 
 def slice_words(report: Report) -> str:

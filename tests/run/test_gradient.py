@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from gradscope.records import Layer, LayerGradient, Origin, Status
-from gradscope.run.gradient import layer_gradient
+from gradscope.run.layer import layer_gradient, stored_counts
 from gradscope.settings import Settings
 
 
 def measured(values: np.ndarray, **changes: object) -> LayerGradient:
     known = {"name": "a.weight", "shape": values.shape, "dtype": "float32", "origin": Origin.STORED}
-    return layer_gradient(Layer(**(known | {"gradient": values} | changes)), Settings())  # type: ignore[arg-type]
+    layer = Layer(**(known | {"gradient": values} | changes))  # type: ignore[arg-type]
+    return layer_gradient(layer, stored_counts(layer, Settings()), Settings())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from gradscope.records import Crossing, LeftOut, Origin, Report, Status, ZeroAnatomy
 from gradscope.show.correlate_screen import correlate_screen
 from gradscope.show.report_page import report_page
-from gradscope.show.scan_screen import HOW_TO_RECORD, scan_screen
+from gradscope.show.scan_screen import scan_screen
 from gradscope.show.screen import Look
 from gradscope.show.shift_screen import shift_screen
 
@@ -102,7 +102,7 @@ def test_every_further_run_stands_apart() -> None:
 def test_zeros_and_fresh_are_on_one_basis() -> None:
     bias = layer(num_zero=64, num_elements=192, zero_fraction=1 / 3, anatomy=ZeroAnatomy(expected=64))
     text = scan_screen(report(snapshots=(snapshot(layers=(layer(), bias)),)), Look(width=120))
-    assert re.search(r" 0\.0 % +1\.0 %  critical  expected 64", text)
+    assert re.search(r" 0\.0 % +1\.0 % +-1\.0  critical  expected 64", text)
     assert "zeros and fresh leave expected zeros out" in text
     assert "expected zeros" not in scan_screen(report(), Look())
 
@@ -148,9 +148,12 @@ def test_colors_are_there_when_asked_for_and_change_no_word() -> None:
 
 def test_without_gradients_the_screen_says_how_to_get_them() -> None:
     nothing = layer(origin=Origin.NONE, num_zero=0, zero_fraction=None, status=Status.UNKNOWN, anatomy=None)
-    bare = snapshot(origin=Origin.NONE, zero_fraction=None, status=Status.UNKNOWN, layers=(nothing,))
+    reasons = {"zero_fraction": "no replay buffer of this step: name one with --replay"}
+    bare = snapshot(
+        origin=Origin.NONE, zero_fraction=None, status=Status.UNKNOWN, layers=(nothing,), reasons=reasons
+    )
     text = " ".join(scan_screen(report(snapshots=(bare,), crossings=()), Look()).split())
-    assert HOW_TO_RECORD in text
+    assert f"no gradients at step 6,000: {reasons['zero_fraction']}" in text
     assert "unknown" in text
 
 
