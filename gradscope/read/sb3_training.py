@@ -17,6 +17,7 @@ from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.sb3_algorithm import MAX_BLOB, algorithm_of
+from gradscope.read.sb3_space import sb3_space
 from gradscope.read.sb3_zip import MAX_JSON_BYTES
 from gradscope.read.stored_tensor import OnDemand
 from gradscope.read.torch_archive import plain_number, tensors_of, torch_archive
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.read.sb3_space import Sb3Space
     from gradscope.read.zip_members import Member
 
     Array = NDArray[Any]
@@ -56,6 +58,9 @@ class Sb3Training:
     """Dotted name; None for a class that the file carries by value."""
     observation_space: str | None
     """Dotted name of the space's class."""
+    space: Sb3Space | None
+    """What is known of it; None where it is no space that SB3 trains on."""
+    action_space: Sb3Space | None
     settings: Mapping[str, object]
     """Plain entries of the zip's JSON: numbers, texts, flags, null."""
     policy_settings: Mapping[str, object] | None
@@ -68,8 +73,8 @@ class Sb3Training:
     """pytorch_variables.pth: log_ent_coef or ent_coef_tensor."""
     optimizers: Mapping[str, Sb3Optimizer]
     """By network: actor, critic, policy, ent_coef."""
-    last_original_observations: Array | None = None
-    """The newest ones before VecNormalize, [environments, *shape]."""
+    last_original_observations: Mapping[str, Array] | None = None
+    """The newest ones before VecNormalize, key "" for a plain space: [environments, *shape]."""
 
 
 def sb3_training(path: Path) -> Sb3Training:
@@ -82,18 +87,21 @@ def sb3_training(path: Path) -> Sb3Training:
         members = zip_members(section_of(path))
         data = _json(members)
         weights = tensors_of(_archive(members, "policy.pth"))
+        space = _blob(data.get("observation_space"), MAX_JSON_BYTES)
         return Sb3Training(
             source=path,
             algorithm=algorithm_of(data),
             policy_class=class_name(_blob(data.get("policy_class"))),
-            observation_space=class_name(_blob(data.get("observation_space"))),
+            observation_space=class_name(space),
+            space=sb3_space(space),
+            action_space=sb3_space(_blob(data.get("action_space"), MAX_JSON_BYTES)),
             settings=_settings(data),
             policy_settings=_policy_settings(data.get("policy_kwargs")),
             learning_rate=_learning_rate(data),
             weights=OnDemand({name: each.array for name, each in weights.items()}),
             variables=_arrays(members, "pytorch_variables.pth"),
             optimizers=_optimizers(members),
-            last_original_observations=as_array(_blob(data.get("_last_original_obs"))),
+            last_original_observations=_observations(_blob(data.get("_last_original_obs"), MAX_JSON_BYTES)),
         )
 
 
@@ -116,10 +124,19 @@ def _arrays(members: Mapping[str, Member], name: str) -> Mapping[str, Array]:
     return {name: each.array() for name, each in tensors.items() if each.is_bounded}
 
 
-def _blob(entry: object) -> object:
-    """What a pickled entry of the JSON holds, stubs for everything unknown; None where it has none."""
+def _observations(value: object) -> Mapping[str, Array] | None:
+    arrays = {key: as_array(each) for key, each in (value if is_text_keyed(value) else {"": value}).items()}
+    known = {key: each for key, each in arrays.items() if each is not None}
+    return known if arrays and len(known) == len(arrays) else None
+
+
+def _blob(entry: object, limit: int = MAX_BLOB) -> object:
+    """What a pickled entry of the JSON holds, stubs for everything unknown; None where it has none.
+
+    ``limit``: characters; spaces and observations of images are long.
+    """
     encoded = entry.get(":serialized:") if is_text_keyed(entry) else None
-    if not isinstance(encoded, str) or len(encoded) > MAX_BLOB:
+    if not isinstance(encoded, str) or len(encoded) > limit:
         return None
     try:
         return unpickled(base64.b64decode(encoded), NUMPY_TABLE).value

@@ -1,6 +1,6 @@
 """The same architecture freshly initialised, as Stable-Baselines3 does it: the healthy baseline.
 
-Source: torch.nn.Linear.reset_parameters, in the order in which the library makes its networks.
+Source: reset_parameters of torch.nn.Linear and Conv2d, in the order in which the library makes its networks.
 Stable-Baselines3 initialises the networks of SAC, TD3, DDPG and DQN no further.
 """
 
@@ -21,7 +21,7 @@ def fresh_weights(
     """Weights of a new model of this seed; targets start as copies of what they follow.
 
     Args:
-        shapes: of the policy's state dict, in its order: weight and bias of each linear layer.
+        shapes: of the policy's state dict, in its order: weight and bias of each linear layer or convolution.
         targets: name of each target's parameter to the online one.
         seed: of a generator of our own.
     """
@@ -38,4 +38,4 @@ def fresh_weights(
 
 
 def _num_inputs(shapes: Mapping[str, tuple[int, ...]], bias: str) -> int:
-    return shapes[f"{bias.removesuffix('.bias')}.weight"][1]
+    return math.prod(shapes[f"{bias.removesuffix('.bias')}.weight"][1:])

@@ -16,7 +16,8 @@ from gradscope.recompute.entropy import ENTROPY, FIXED_ENTROPY, fresh_entropy
 from gradscope.recompute.fresh import fresh_weights
 from gradscope.recompute.losses import number_of
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.ring_checks import CHOOSERS, check_originals
+from gradscope.recompute.observation_checks import check_originals
+from gradscope.recompute.ring_checks import CHOOSERS
 from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
 from gradscope.recompute.td3 import skips_actor
 from gradscope.records import Clipping

@@ -27,6 +27,34 @@ class OptimizerState(Protocol):
         """step, exp_avg and exp_avg_sq by number of the parameter; empty before the first step."""
 
 
+class Space(Protocol):
+    """An observation or action space."""
+
+    @property
+    def kind(self) -> str:
+        """Box, Discrete, MultiDiscrete, MultiBinary or Dict."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one observation in a buffer; a number of a Discrete space is stored as (1,)."""
+
+    @property
+    def dtype(self) -> str:
+        """Of its numbers, as numpy names it."""
+
+    @property
+    def num_values(self) -> tuple[int, ...]:
+        """Of a Discrete space, or of each number of a MultiDiscrete one: 0 to n - 1."""
+
+    @property
+    def is_byte_range(self) -> bool:
+        """Whether a Box's limits are 0 and 255 everywhere."""
+
+    @property
+    def entries(self) -> Mapping[str, Space]:
+        """Of a Dict, in its own order."""
+
+
 class Training(Protocol):
     """A checkpoint as the library's next train() would find it."""
 
@@ -41,6 +69,14 @@ class Training(Protocol):
     @property
     def observation_space(self) -> str | None:
         """Dotted name of the space's class."""
+
+    @property
+    def space(self) -> Space | None:
+        """Of observations; None where it is not known."""
+
+    @property
+    def action_space(self) -> Space | None:
+        """Of actions; None where it is not known."""
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -67,5 +103,5 @@ class Training(Protocol):
         """By network: actor, critic, policy."""
 
     @property
-    def last_original_observations(self) -> Array | None:
-        """The library's newest observations before VecNormalize, [environments, *shape]."""
+    def last_original_observations(self) -> Mapping[str, Array] | None:
+        """The library's newest ones before VecNormalize, key "" for a plain space: [environments, *shape]."""

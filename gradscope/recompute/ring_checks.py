@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gradscope.recompute.batches import num_transitions
 from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.observation_checks import check_observations
 
 if TYPE_CHECKING:
     from gradscope.recompute.batches import Drawing
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from gradscope.records import Normalizer, Ring
 
 _BUFFER: Final = "stable_baselines3.common.buffers.ReplayBuffer"
+_DICT: Final = "stable_baselines3.common.buffers.DictReplayBuffer"
 _MANY_STEPS: Final = "stable_baselines3.common.buffers.NStepReplayBuffer"
 _MAX_STEPS: Final = 1000
-_IMAGE_DIMENSIONS: Final = 3
 MAX_SEED: Final = 2**32 - 1
 CHOOSERS: Final = frozenset({"DQN", "QRDQN"})
 """Algorithms with discrete actions, no actor, targets that follow between checkpoint and train()."""
@@ -46,31 +46,24 @@ def _check_size(drawing: Drawing) -> None:
 
 
 def _check_ring(training: Training, ring: Ring) -> None:
-    if ring.buffer_class not in {_BUFFER, _MANY_STEPS}:
+    if ring.buffer_class not in {_BUFFER, _DICT, _MANY_STEPS}:
         raise Mismatch(f"batches of {ring.buffer_class} are not drawn, only those of a plain ReplayBuffer")
     is_plain = ring.num_steps == 1 and ring.discount is None
     is_complete = ring.discount is not None and ring.timeouts is not None and not ring.is_shared
-    if not (is_plain if ring.buffer_class == _BUFFER else is_complete and ring.num_steps <= _MAX_STEPS):
+    if not (is_complete and ring.num_steps <= _MAX_STEPS if ring.buffer_class == _MANY_STEPS else is_plain):
         raise Mismatch("the buffer's n-step settings do not fit its class")
     _check_arrays(training, ring)
-    environments = training.settings.get("n_envs")
-    if environments != ring.observations[""].shape[1]:
-        raise Mismatch(
-            f"the buffer has {ring.observations[''].shape[1]} environments, the checkpoint {environments}"
-        )
+    assert ring.actions is not None
+    there, environments = ring.actions.shape[1], training.settings.get("n_envs")
+    if environments != there:
+        raise Mismatch(f"the buffer has {there} environments, the checkpoint {environments}")
+    check_observations(training, ring)
 
 
 def _check_arrays(training: Training, ring: Ring) -> None:
-    observations, following = ring.observations.get(""), (ring.next_observations or {}).get("")
     numbers = (ring.rewards, ring.dones, ring.timeouts)
-    if observations is None or ring.actions is None or ring.rewards is None or ring.dones is None:
-        raise Mismatch("the buffer lacks observations, actions, rewards or ends as plain arrays")
-    if observations.dtype.kind not in "biuf" or not math.prod(observations.shape[2:]):
-        raise Mismatch(f"the buffer's observations are {observations.dtype} of {observations.shape[2:]}")
-    if observations.dtype == np.uint8 and observations.ndim - 2 == _IMAGE_DIMENSIONS:
-        raise Mismatch("images are not recomputed")
-    if not ring.is_shared and (following is None or following.shape != observations.shape):
-        raise Mismatch("the buffer's observations and next observations differ in shape")
+    if ring.actions is None or ring.rewards is None or ring.dones is None:
+        raise Mismatch("the buffer lacks actions, rewards or ends as plain arrays")
     if any(each is not None and (each.ndim != 2 or each.dtype != np.float32) for each in numbers):  # noqa: PLR2004
         raise Mismatch("the buffer's rewards and ends are no single floats")
     is_choice = training.algorithm in CHOOSERS
@@ -92,39 +85,15 @@ def check_choices(ring: Ring, num_choices: int) -> None:
 
 
 def _check_normalizer(ring: Ring, normalizer: Normalizer | None) -> None:
-    if normalizer is None or ring.observations.get("") is None:
+    if normalizer is None:
         return
-    shape = ring.observations[""].shape[2:]
-    sizes = [each.get("") for each in (normalizer.mean, normalizer.var)]
-    if normalizer.norm_observations and any(each is None or each.shape != shape for each in sizes):
+    # Of a Dict space, VecNormalize may leave keys alone (norm_obs_keys).
+    keys = set(normalizer.mean) | set(normalizer.var) | ({""} & set(ring.observations))
+    shapes = {key: array.shape[2:] for key, array in ring.observations.items()}
+    sizes = [(key, each.get(key)) for key in keys for each in (normalizer.mean, normalizer.var)]
+    if normalizer.norm_observations and any(
+        key not in shapes or each is None or each.shape != shapes[key] for key, each in sizes
+    ):
         raise Mismatch("the VecNormalize file's statistics do not fit the observations")
     if normalizer.norm_reward and normalizer.return_var is None:
         raise Mismatch("the VecNormalize file holds no variance of returns")
-
-
-def check_originals(training: Training, ring: Ring) -> str | None:
-    """A note where nothing tells whether a run without a VecNormalize file was normalised.
-
-    SB3 keeps the newest original observations. Without VecNormalize they are those of the newest row;
-    with it, those that follow it (but where the episode has just ended, then the next one's first).
-
-    Raises:
-        Mismatch: the run was normalised, or probably was.
-    """
-    original = training.last_original_observations
-    assert ring.dones is not None
-    newest, following = (ring.position - 1) % len(ring.dones), ring.position % len(ring.dones)
-    if original is None or original.shape != ring.observations[""].shape[1:]:
-        return "nothing tells whether the run was normalised; no VecNormalize file belongs to it"
-    if np.array_equal(original, ring.observations[""][newest]):
-        return None
-    if ring.is_shared or ring.next_observations is None:
-        ahead = ring.observations[""][following]
-    else:
-        ahead = ring.next_observations[""][newest]
-    is_ahead = (original == ahead).reshape(len(original), -1).all(1)
-    if is_ahead.any():
-        raise Mismatch("the run used VecNormalize, and its file is missing")
-    if ring.dones[newest].all():
-        raise Mismatch("it cannot be told whether the run used VecNormalize, and there is no such file")
-    return "the buffer's newest rows are not the checkpoint's: it was saved at another step"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gradscope.recompute.dqn import Dqn
-from gradscope.recompute.extractors import FLATTEN, Flattened
+from gradscope.recompute.extractors import features_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.plain import (
     EXTRACTOR,
@@ -38,7 +39,8 @@ _PLAIN: Final[Mapping[str, Callable[..., Losses]]] = {
     "sb3_contrib.tqc.policies.TQCPolicy": plain_tqc,
 }
 """By policy class; MlpPolicy is another name of each."""
-_BOX: Final = ("gymnasium.spaces.box.Box", "gym.spaces.box.Box")
+_OTHERS: Final = ("CnnPolicy", "MultiInputPolicy")
+"""Classes beside each of them, with another features extractor."""
 _ADAM: Final = ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW")
 _HARMLESS: Final = frozenset(
     {
@@ -73,14 +75,13 @@ def losses_of(training: Training, drawing: Drawing) -> Losses:
 
 
 def _plain_losses(training: Training, drawing: Drawing) -> Losses:
-    ring = drawing.ring
-    assert ring.actions is not None
+    assert drawing.ring.actions is not None
     shapes = _shapes(training)
-    width = math.prod(ring.observations[""].shape[2:])
-    found = _PLAIN[str(training.policy_class)](
-        training, shapes, lambda _: Flattened(width=width), math.prod(ring.actions.shape[2:])
-    )
-    left = [name for name in shapes if name not in found.names]
+    make = _maker(training.policy_class)
+    assert make is not None
+    num_actions = math.prod(drawing.ring.actions.shape[2:])
+    found = make(training, shapes, partial(features_of, training, shapes), num_actions)
+    left = [name for name in shapes if name not in set(found.names)]
     if left:
         raise Mismatch(f"the policy holds parameters that no plain policy has: {left[0]}")
     return found
@@ -91,28 +92,51 @@ def _shapes(training: Training) -> Shapes:
     others = sorted(str(dtype) for _, dtype in weights.values() if dtype != np.float32)
     if others:
         raise Mismatch(f"the policy's weights are {others[0]}, not float32")
-    return {name: tuple(shape) for name, (shape, _) in weights.items()}
+    aliases = _aliases(training)
+    return {name: tuple(shape) for name, (shape, _) in weights.items() if name not in aliases}
+
+
+def _aliases(training: Training) -> frozenset[str]:
+    """Second names of the features extractors that actors and critics share; only TD3 has actor targets.
+
+    Raises:
+        Mismatch: the two names hold different weights.
+    """
+    if not shares_extractor(training):
+        return frozenset()
+    weights = training.weights
+    pairs = {
+        f"{copy}.{name.removeprefix(f'{own}.')}": name
+        for copy, own in (("critic", "actor"), ("critic_target", "actor_target"))
+        for name in weights
+        if name.startswith(f"{own}.{EXTRACTOR}")
+    }
+    for copy, name in pairs.items():
+        if copy not in weights or weights[copy].tobytes() != weights[name].tobytes():
+            raise Mismatch(f"{name} and {copy} are one tensor to the library, and differ here")
+    return frozenset(pairs)
+
+
+def _maker(policy_class: str | None) -> Callable[..., Losses] | None:
+    """What rebuilds a policy of the library's own."""
+    module, _, name = (policy_class or "").rpartition(".")
+    by_module = {key.rpartition(".")[0]: make for key, make in _PLAIN.items()}
+    return by_module.get(module) if name in _OTHERS else _PLAIN.get(policy_class or "")
 
 
 def _check_policy(training: Training) -> None:
     name = training.policy_class
-    if name not in _PLAIN:
+    if _maker(name) is None:
         shown = "a class that the file carries by value" if name is None else name
         raise Mismatch(
-            f"gradients are recomputed for MlpPolicy of SAC, TQC, TD3, DDPG, DQN and QR-DQN, not for {shown}"
+            "gradients are recomputed for MlpPolicy, CnnPolicy and MultiInputPolicy of SAC, TQC, TD3, DDPG, "
+            f"DQN and QR-DQN, not for {shown}"
         )
-    if training.observation_space not in _BOX:
-        raise Mismatch(f"observations of {training.observation_space} are not recomputed, only Box ones")
-    if training.settings.get("use_sde") is True:
-        raise Mismatch("state-dependent exploration (gSDE) is not recomputed")
     settings = training.policy_settings
+    if training.settings.get("use_sde") is True or (settings or {}).get("use_sde"):
+        raise Mismatch("state-dependent exploration (gSDE) is not recomputed")
     if settings is None:
         raise Mismatch("the checkpoint's policy_kwargs cannot be read")
-    extractor = settings.get("features_extractor_class", FLATTEN)
-    if extractor != FLATTEN or settings.get("features_extractor_kwargs"):
-        raise Mismatch(f"a features extractor of the user's own needs the user's code: {extractor}")
-    if settings.get("use_sde"):
-        raise Mismatch("state-dependent exploration (gSDE) is not recomputed")
     known = _HARMLESS | {"features_extractor_class", "features_extractor_kwargs", "use_sde"}
     strange = sorted(set(settings) - known)
     if strange:

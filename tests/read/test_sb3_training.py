@@ -33,6 +33,7 @@ def test_everything_train_reads(sb3_files: Callable[[str], Path], algorithm: str
     path = sb3_files(algorithm) / f"rl_model_{STEP}_steps.zip"
     model = getattr(stable_baselines3, algorithm).load(path, device="cpu")
     found = sb3_training(path)
+    assert found.algorithm == algorithm
     assert found.policy_class == f"{model.policy_class.__module__}.{model.policy_class.__name__}"
     assert found.observation_space == "gymnasium.spaces.box.Box"
     assert found.learning_rate == model.lr_schedule(model._current_progress_remaining)
@@ -42,7 +43,8 @@ def test_everything_train_reads(sb3_files: Callable[[str], Path], algorithm: str
     for name, array in found.weights.items():
         np.testing.assert_array_equal(array, expected[name].numpy())
     if algorithm != "PPO":
-        np.testing.assert_array_equal(found.last_original_observations, model._last_original_obs)
+        assert found.last_original_observations is not None
+        np.testing.assert_array_equal(found.last_original_observations[""], model._last_original_obs)
     if algorithm == "SAC":
         assert found.variables["log_ent_coef"].item() == model.log_ent_coef.item()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gradscope.read import open_file
 from gradscope.read.sb3_training import sb3_training
-from gradscope.recompute import Recomputed, recompute_gradients
+from gradscope.recompute import Recomputed, Refusal, recompute_gradients
 from gradscope.records import Normalizer
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class World(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.time += 1
         seen = self._observation()
-        size = 0.0 if isinstance(seen, dict) else float(np.sum(seen))
+        size = 0.0 if isinstance(seen, dict) else float(np.mean(seen) * 6)
         reward = 3 * size - float(np.sum(action))
         return seen, reward, bool(self.np_random.random() < 0.05), self.time >= self.limit, {}
 
     def _observation(self) -> Any:
-        if isinstance(self.observation_space, spaces.Box):
+        if isinstance(self.observation_space, spaces.Box) and self.observation_space.dtype != np.uint8:
             found = self.np_random.normal(1, 3, self.observation_space.shape)
             return found.astype(self.observation_space.dtype)
         self.observation_space.seed(int(self.np_random.integers(1 << 30)))
@@ -75,7 +75,7 @@ class Case:
 
     @property
     def maker(self) -> Any:
-        library = "sb3_contrib" if self.algorithm in {"TQC", "QRDQN"} else "stable_baselines3"
+        library = "sb3_contrib" if self.algorithm in {"TQC", "QRDQN", "CrossQ"} else "stable_baselines3"
         return getattr(import_module(library), self.algorithm)
 
 
@@ -103,6 +103,16 @@ class Files:
             batch_size=batch_size,
             seed=seed,
         )
+
+
+def refusal(checkpoint: Files, *, ring: Any = None, size: int = 16, seed: int = 0, **changes: Any) -> str:
+    """The reason, after changes of what the checkpoint holds."""
+    training = replace(sb3_training(checkpoint.zip), **changes)
+    found = recompute_gradients(
+        training, ring or sb3_ring(checkpoint.ring), None, batches=1, batch_size=size, seed=seed
+    )
+    assert isinstance(found, Refusal)
+    return found.reason
 
 
 def world(case: Case) -> Any:
@@ -164,7 +174,8 @@ def library_gradients(model: Any, *, batch_size: int = 16, seed: int | None = 5)
 
     def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for parameter in (each for group in optimizer.param_groups for each in group["params"]):
-            seen[names[id(parameter)]] = parameter.grad.detach().numpy().copy()
+            if parameter.grad is not None:
+                seen[names[id(parameter)]] = parameter.grad.detach().numpy().copy()
 
     hooks = [optimizer.register_step_pre_hook(look) for optimizer in optimizers(model)]
     if seed is not None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from gymnasium import spaces
 from makers import sb3_ring
-from recompute.library import Case, Files, trained
+from recompute.library import Case, Files, refusal, trained
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 
 from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute import Recomputed, Refusal, recompute_gradients
@@ -32,6 +32,10 @@ class Normed(FlattenExtractor):
         self.norm = torch.nn.LayerNorm(self.features_dim)
 
 
+class Tiny(NatureCNN):
+    """A user's extractor that calls itself like the library's."""
+
+
 class Odd(ReplayBuffer):
     """A user's buffer: it may draw in any way."""
 
@@ -40,16 +44,16 @@ REFUSED = {
     "PPO": (Case(algorithm="PPO", options={"n_steps": 20, "batch_size": 10}), "not for stable_baselines3"),
     "A2C": (Case(algorithm="A2C"), "ActorCriticPolicy"),
     "gSDE": (Case(algorithm="SAC", options={"use_sde": True}), "gSDE"),
-    "images": (Case(algorithm="DQN", policy="CnnPolicy", space=IMAGE, policy_kwargs={}), "CnnPolicy"),
-    "flat images": (Case(algorithm="DQN", space=IMAGE), "images"),
-    "Dict": (
-        Case(algorithm="SAC", policy="MultiInputPolicy", space=spaces.Dict({"a": spaces.Box(0, 1, (2,))})),
-        "MultiInputPolicy",
-    ),
-    "Discrete": (Case(algorithm="DQN", space=spaces.Discrete(4)), "discrete.Discrete"),
+    "CrossQ": (Case(algorithm="CrossQ"), "sb3_contrib.crossq"),
     "extractor": (
         Case(algorithm="TD3", policy_kwargs={"net_arch": [8], "features_extractor_class": Normed}),
         "features extractor",
+    ),
+    "image extractor": (
+        Case(
+            algorithm="DQN", policy="CnnPolicy", space=IMAGE, policy_kwargs={"features_extractor_class": Tiny}
+        ),
+        "features extractor of the user's own",
     ),
     "activation": (
         Case(algorithm="TD3", policy_kwargs={"net_arch": [8], "activation_fn": torch.nn.PReLU}),
@@ -75,15 +79,6 @@ def test_what_is_not_supported(tmp_path: Path, name: str) -> None:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return trained(Case(algorithm="SAC", steps=40), tmp_path_factory.mktemp("plain"))[0]
-
-
-def refusal(checkpoint: Files, *, ring: Any = None, size: int = 16, seed: int = 0, **changes: Any) -> str:
-    training = replace(sb3_training(checkpoint.zip), **changes)
-    found = recompute_gradients(
-        training, ring or sb3_ring(checkpoint.ring), None, batches=1, batch_size=size, seed=seed
-    )
-    assert isinstance(found, Refusal)
-    return found.reason
 
 
 def test_batches_that_cannot_be_drawn(plain: Files) -> None:
@@ -135,9 +130,20 @@ def test_a_buffer_of_another_run(plain: Files, tmp_path: Path) -> None:
     assert "2 environments, the checkpoint 1" in refusal(plain, ring=sb3_ring(other.ring))
     other = trained(Case(algorithm="DQN", steps=40), tmp_path / "discrete")[0]
     assert "another run" in refusal(plain, ring=sb3_ring(other.ring))
-    small = Case(algorithm="SAC", steps=40, space=spaces.Box(-1, 1, (4,), np.float32))
-    other = trained(small, tmp_path / "small")[0]
-    assert "does not take 4 inputs" in refusal(plain, ring=sb3_ring(other.ring))
+    ring = sb3_ring(plain.ring)
+    for problem, space in {
+        "float32 (4,), the checkpoint's float32 (2, 3)": spaces.Box(-1, 1, (4,), np.float32),
+        "float64 (2, 3), the checkpoint's float32": spaces.Box(-1, 1, (2, 3), np.float64),
+        "have the keys ['a'], not ['']": spaces.Dict({"a": spaces.Box(-1, 1, (2, 3), np.float32)}),
+    }.items():
+        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+        case = Case(algorithm="SAC", policy=policy, steps=40, space=space)
+        other = sb3_ring(trained(case, tmp_path / str(space.shape))[0].ring)
+        assert problem in refusal(plain, ring=other)
+        if problem.startswith("have"):
+            continue
+        assert problem in refusal(plain, ring=replace(ring, next_observations=other.observations))
+    assert "next observations" in refusal(plain, ring=replace(ring, next_observations=None))
 
 
 def test_choices_beyond_the_networks_outputs(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Whether the observations of a replay buffer are those that a checkpoint's policy was made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gradscope.recompute.networks import Mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.inputs import Space, Training
+    from gradscope.records import Ring
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+UNKNOWN: Final = "nothing tells whether the run was normalised; no VecNormalize file belongs to it"
+_NUMBERS: Final = ("Discrete", "MultiDiscrete")
+
+
+def check_observations(training: Training, ring: Ring) -> None:
+    """Keys, shapes and types are those of the checkpoint's space, numbers of choices lie within it.
+
+    Raises:
+        Mismatch: they are not, or the space is not known.
+    """
+    space = training.space
+    if space is None:
+        raise Mismatch(f"observations of {training.observation_space} are not recomputed")
+    following = ring.next_observations
+    if following is None and not ring.is_shared:
+        raise Mismatch("the buffer lacks next observations")
+    spaces = space.entries if space.kind == "Dict" else {"": space}
+    for arrays in (ring.observations, *([following] if following is not None else [])):
+        if set(arrays) != set(spaces):
+            raise Mismatch(f"the buffer's observations have the keys {sorted(arrays)}, not {sorted(spaces)}")
+        for key, each in spaces.items():
+            _check_array(arrays[key], each, key, ring)
+
+
+def _check_array(array: NDArray[Any], space: Space, key: str, ring: Ring) -> None:
+    name = f"observations of {key!r}" if key else "observations"
+    there, wanted = (array.dtype.name, array.shape[2:]), (space.dtype, space.shape)
+    if there != wanted or array.dtype.kind not in "biuf" or not array[:1].size:
+        raise Mismatch(
+            f"the buffer's {name} are {there[0]} {there[1]}, the checkpoint's {wanted[0]} {wanted[1]}"
+        )
+    if space.kind not in _NUMBERS:
+        return
+    valid = array if ring.is_full else array[: ring.position]
+    if valid.size and ((valid < 0) | (valid >= np.array(space.num_values))).any():
+        raise Mismatch(f"the buffer's {name} are not among the {space.num_values} values of the space")
+
+
+def check_originals(training: Training, ring: Ring) -> str | None:
+    """A note where nothing tells whether a run without a VecNormalize file was normalised.
+
+    SB3 keeps the newest original observations. Without VecNormalize they are those of the newest row;
+    with it, those that follow it (but where the episode has just ended, then the next one's first).
+
+    Raises:
+        Mismatch: the run was normalised, or probably was.
+    """
+    assert ring.dones is not None
+    newest, following = (ring.position - 1) % len(ring.dones), ring.position % len(ring.dones)
+    there = _row(ring.observations, newest)
+    original = _fitting(training.last_original_observations, there)
+    if original is None:
+        return UNKNOWN
+    if ring.is_shared or ring.next_observations is None:
+        ahead = _row(ring.observations, following)
+    else:
+        ahead = _row(ring.next_observations, newest)
+    is_newest, is_ahead = _same(original, there), _same(original, ahead)
+    if is_newest.all():
+        # Observations that do not change tell nothing.
+        return UNKNOWN if is_ahead.all() else None
+    if is_ahead.any():
+        raise Mismatch("the run used VecNormalize, and its file is missing")
+    if ring.dones[newest].all():
+        raise Mismatch("it cannot be told whether the run used VecNormalize, and there is no such file")
+    return "the buffer's newest rows are not the checkpoint's: it was saved at another step"
+
+
+def _row(arrays: Arrays, place: int) -> Arrays:
+    return {key: array[place] for key, array in arrays.items()}
+
+
+def _fitting(original: Arrays | None, row: Arrays) -> Arrays | None:
+    """In the buffer's shapes: numbers of a Discrete space lack a dimension."""
+    if original is None or {key: each.size for key, each in original.items()} != {
+        key: each.size for key, each in row.items()
+    }:
+        return None
+    return {key: each.reshape(row[key].shape) for key, each in original.items()}
+
+
+def _same(one: Arrays, other: Arrays) -> NDArray[np.bool_]:
+    """By environment, whether all observations are equal."""
+    equal = [(one[key] == other[key]).reshape(len(one[key]), -1).all(1) for key in one]
+    return np.stack(equal).all(axis=0)
