@@ -135,7 +135,7 @@ def where(report: Report, run: str) -> str:
     still = f" {safe(last.name)} still gets gradient." if last.num_zero == 0 and last.norm else ""
     return (
         f"{safe(layer.name)}, the first to cross: {percent(layer.zero_fraction)} zeros "
-        f"at {step_words(worst)} ({kinds(layer.anatomy)}).{also}{still}"
+        f"at {step_words(worst)} ({kinds(layer.anatomy, worst.num_batches)}).{also}{still}"
     )
 
 

@@ -109,10 +109,14 @@ def short_layer(name: str, width: int, *, ascii_only: bool = False) -> str:
     return dots + name[len(name) - max(width - len(dots), 1) :]
 
 
-def kinds(anatomy: ZeroAnatomy | None) -> str:
-    """Zeros by kind, most first: "dead units 4,380, dead inputs 896"."""
+def kinds(anatomy: ZeroAnatomy | None, num_batches: int | None = None) -> str:
+    """Zeros of one batch (the mean of several) by kind, most first: "dead units 4,380, dead inputs 896"."""
     if anatomy is None:
         return UNKNOWN
-    counts = [(getattr(anatomy, key), words) for key, words in KINDS.items()]
+    counts = [(getattr(anatomy, key) / (num_batches or 1), words) for key, words in KINDS.items()]
     present = sorted((each for each in counts if each[0]), key=lambda each: -each[0])
-    return ", ".join(f"{words} {number:,}" for number, words in present) or "none"
+    return ", ".join(f"{words} {_mean_count(number)}" for number, words in present) or "none"
+
+
+def _mean_count(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1 else "<1"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from gradscope.records import Status
+from gradscope.show.evidence_screen import add_evidence
 from gradscope.show.order import (
     layer_crossings,
     limit_of,
@@ -18,7 +19,6 @@ from gradscope.show.order import (
     step_rows,
     step_words,
 )
-from gradscope.show.evidence_screen import add_evidence
 from gradscope.show.rows import count, percent, safe
 from gradscope.show.screen import STYLES, Column, Look, Page, bar_text, new_table, status_text
 from gradscope.show.why_none import add_why_none

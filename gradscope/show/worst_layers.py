@@ -20,7 +20,7 @@ COLUMNS: Final = (
     Column("fresh"),
     Column("beyond", drop=1),
     Column("status", "left"),
-    Column("kinds of zeros", "text"),
+    Column("kinds of zeros", "text", least=20),
 )
 INTERVAL: Final = 2
 MOST_LAYERS: Final = 6
@@ -34,7 +34,7 @@ def add_worst_layers(page: Page, report: Report, run: str) -> None:
         return
     page.heading(f"Worst layers at {step_words(snapshot)}")
     kept = [at for at in range(len(COLUMNS)) if at != INTERVAL or any(each.interval for each in layers)]
-    rows = [[row[at] for at in kept] for row in map(_row, layers)]
+    rows = [[row[at] for at in kept] for row in (_row(each, snapshot.num_batches) for each in layers)]
     page.table(new_table(page.look, [COLUMNS[at] for at in kept], rows))
     if any(layer.anatomy and layer.anatomy.expected for layer in layers):
         page.line("zeros and fresh leave expected zeros out, as the status does.", "dim")
@@ -46,7 +46,7 @@ def add_worst_layers(page: Page, report: Report, run: str) -> None:
         )
 
 
-def _row(layer: LayerGradient) -> list[str | Text]:
+def _row(layer: LayerGradient, num_batches: int | None) -> list[str | Text]:
     zeros, fresh = unexpected(layer), layer.baseline_zero_fraction
     return [
         layer.name,
@@ -55,7 +55,7 @@ def _row(layer: LayerGradient) -> list[str | Text]:
         percent(fresh),
         points(None if zeros is None or fresh is None else zeros - fresh),
         status_text(layer.status),
-        kinds(layer.anatomy),
+        kinds(layer.anatomy, num_batches),
     ]
 
 
