@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients, Losses
+    from gradscope.recompute.trusted.gradients import RecomputedPolicy
+    from gradscope.recompute.trusted.user_code import UserCode
     from gradscope.records import Normalizer, Ring
 
 
@@ -96,7 +98,7 @@ class Recomputed:
                 gradients={
                     name: found.by_layer[name].numpy() for name in self.layers if name in found.by_layer
                 },
-                clipping=_clipping(found, self._algorithm),
+                clipping=clipping_of(found, self._algorithm),
                 observations=one.stored_observations,
             )
 
@@ -109,13 +111,24 @@ def recompute_gradients(
     batches: int,
     batch_size: int,
     seed: int,
-) -> Recomputed | Refusal:
+    user_code: UserCode | None = None,
+) -> Recomputed | RecomputedPolicy | Refusal:
     """The gradients of ``batches`` batches of ``batch_size``, drawn as after set_random_seed(seed).
 
     The first batch is the one of the library's own train(gradient_steps=1, batch_size=batch_size), bit
     for bit on the same machine, torch and number of threads; the following ones go on drawing, on the
     same weights. The actor's gradient is there even where ``policy_delay`` would skip it (``reasons``).
     numpy's and torch's global random states are not touched.
+
+    Args:
+        training: of ``gradscope.read.sb3_training``.
+        replay: its buffer.
+        normalizer: its VecNormalize file.
+        batches: drawn one after the other.
+        batch_size: rows of each.
+        seed: of numpy's and torch's random states.
+        user_code: the user's consent: where the networks cannot be rebuilt from their weights alone,
+            classes that the checkpoint names are imported, and run.
 
     Raises:
         UnreadableFile: the checkpoint changed while it was read.
@@ -127,8 +140,12 @@ def recompute_gradients(
         losses = losses_of(training, drawing)
         doubt = check_originals(training, replay) if normalizer is None else None
         parameters, reasons = _parameters(training, losses)
-        reasons |= _reasons(training, doubt)
+        reasons |= reasons_of(training, doubt)
     except Mismatch as problem:
+        if user_code is not None:
+            from gradscope.recompute.trusted.gradients import trusted_gradients  # noqa: PLC0415  consent first
+
+            return trusted_gradients(training, drawing, user_code)
         return Refusal(reason=str(problem))
     return _recomputed(training, drawing, losses, parameters, reasons)
 
@@ -142,7 +159,7 @@ def _recomputed(
 ) -> Recomputed:
     step = _critic_step(training, losses, parameters)
     online = [name for name in parameters if name not in losses.targets and name != FIXED_ENTROPY]
-    missing = _without_actor(online, step) if isinstance(step, str) else {}
+    missing = without_actor(online, step) if isinstance(step, str) else {}
     layers = tuple(name for name in online if name not in missing)
     return Recomputed(
         layers=layers,
@@ -193,7 +210,7 @@ def _critic_step(
     return critic_step(saved, shapes, rate, num_idle=num_idle(training, losses))
 
 
-def _reasons(training: Training, doubt: str | None) -> dict[str, str]:
+def reasons_of(training: Training, doubt: str | None) -> dict[str, str]:
     """What the library would do otherwise, and what is not known."""
     found = {} if doubt is None else {"replay": doubt}
     if training.algorithm in {"TD3", "DDPG"} and skips_actor(training):
@@ -206,7 +223,8 @@ def _reasons(training: Training, doubt: str | None) -> dict[str, str]:
     return found
 
 
-def _without_actor(layers: Sequence[str], problem: str) -> dict[str, str]:
+def without_actor(layers: Sequence[str], problem: str) -> dict[str, str]:
+    """Why the actor's layers get no gradient."""
     reason = f"{problem}: the actor's loss needs the critic after its step"
     return {name: reason for name in layers if name.startswith("actor.")}
 
@@ -217,7 +235,7 @@ def _trainable(parameters: Mapping[str, torch.Tensor], layers: tuple[str, ...]) 
     return {**parameters, **leaves}
 
 
-def _clipping(found: Gradients, algorithm: str) -> Clipping:
+def clipping_of(found: Gradients, algorithm: str) -> Clipping:
     """Where nothing is clipped, the norm before is the norm after."""
     if found.clipping.norm_before_clip is not None or found.clipping.reasons:
         return found.clipping
