@@ -28,7 +28,7 @@ LSTM_NAMES: Final = ("hidden_states_pi", "cell_states_pi", "hidden_states_vf", "
 NUMBERS: Final = ("values", "log_probs", "advantages", "returns", "episode_starts")
 """float32 [steps, environments]."""
 MAX_NUMBER: Final = 1e300
-MAX_DEPTH: Final = 8
+MAX_DEPTH: Final = 16
 _LSTM_DIMENSIONS: Final = 4
 _ACTION_DIMENSIONS: Final = 3
 

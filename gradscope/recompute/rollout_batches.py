@@ -1,0 +1,124 @@
+"""The mini-batches that Stable-Baselines3's rollout buffers draw, from a random state of our own.
+
+Source: RolloutBuffer and DictRolloutBuffer in stable_baselines3/common/buffers.py; recurrent ones are in
+recurrent_batches.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.roles import Observations
+    from gradscope.records import Rollout
+
+    Array = NDArray[Any]
+    States = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+    """What a recurrent policy needs beside its observations; rows are sequences padded to one length."""
+
+    actor: States
+    """Hidden and cell states before each sequence, [layers, sequences, units]."""
+    critic: States
+    episode_starts: torch.Tensor
+    """[rows]."""
+    mask: torch.Tensor
+    """Rows that are no padding, booleans [rows]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RolloutBatch:
+    """One mini-batch as the losses see it, [rows, ...]."""
+
+    observations: Observations
+    actions: torch.Tensor
+    """[rows, actions]."""
+    values: torch.Tensor
+    """By the weights that collected them, as log_probs are."""
+    log_probs: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    memory: Memory | None
+    stored_observations: Mapping[str, Array]
+    """Without padding."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RolloutDrawing:
+    """Which mini-batches are drawn."""
+
+    rollout: Rollout
+    observations: Mapping[str, Array]
+    """The rollout's, read once."""
+    num_batches: int
+    batch_size: int
+    seed: int
+    """As given to set_random_seed: numpy's."""
+
+    @property
+    def num_rows(self) -> int:
+        """Steps x environments."""
+        return num_rows(self.rollout)
+
+
+def num_rows(rollout: Rollout) -> int:
+    """Steps x environments."""
+    return int(np.prod(rollout.actions.shape[:2]))
+
+
+def batches(drawing: RolloutDrawing) -> Iterator[RolloutBatch]:
+    """Mini-batches of one epoch after the other; an epoch's last one, where it is smaller, is left out."""
+    draw = np.random.RandomState(drawing.seed)
+    for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
+        order = draw.permutation(drawing.num_rows)
+        for number in range(whole_batches(drawing)):
+            start = number * drawing.batch_size
+            yield _batch(drawing, order[start : start + drawing.batch_size])
+
+
+def whole_batches(drawing: RolloutDrawing) -> int:
+    """Mini-batches of an epoch that have their full size."""
+    return drawing.num_rows // drawing.batch_size
+
+
+def places(drawing: RolloutDrawing, rows: Array) -> tuple[Array, Array]:
+    """Step and environment of rows that are counted environment by environment."""
+    steps = drawing.rollout.actions.shape[0]
+    return rows % steps, rows // steps
+
+
+def _batch(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
+    rollout, where = drawing.rollout, places(drawing, rows)
+    stored = {key: array[where] for key, array in drawing.observations.items()}
+    return RolloutBatch(
+        observations=by_space({key: tensor(array) for key, array in stored.items()}),
+        # The library casts them; a recurrent buffer does not.
+        actions=tensor(rollout.actions[where].astype(np.float32, copy=False)),
+        values=tensor(rollout.values[where]),
+        log_probs=tensor(rollout.log_probs[where]),
+        advantages=tensor(rollout.advantages[where]),
+        returns=tensor(rollout.returns[where]),
+        memory=None,
+        stored_observations=stored,
+    )
+
+
+def by_space(tensors: Mapping[str, torch.Tensor]) -> Observations:
+    """One tensor for a plain space."""
+    return tensors[""] if "" in tensors and len(tensors) == 1 else tensors
+
+
+def tensor(array: Array) -> torch.Tensor:
+    """A tensor of the same type."""
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
