@@ -30,6 +30,10 @@ MEASURES: Final = (*NEVER, *SILENT, "activity_rate")
 NO_MATRIX: Final = "a parameter of one dimension has neither rows nor columns"
 NEVER_ANY: Final = "no gradient ever reached this layer"
 NEEDS_GRADIENT: Final = "needs a gradient, stored or recomputed, to compare the squared average with"
+LUCK_ALLOWED: Final = 14.0
+"""Updates; layers of so few units that chance alone misleads further get no estimate below it."""
+LEAST_PRESENT: Final = 32
+"""Non-zero elements of a gradient below which one batch's mean square is chance."""
 COMPARABLE: Final = 4.0
 """Past mean square over present one; above it the gradient has changed more than it can be absent."""
 
@@ -129,13 +133,13 @@ def _bounds(decay: Decay, ratios: Ratios) -> tuple[dict[str, Any], dict[str, str
         return {"silent_at_least": least}, reasons
     loudest = float(rows.max())
     most = math.ceil(solved(decay.most, loudest, decay.num_updates))
-    middle = round(solved(decay.noise, ratios.mean, decay.num_updates))
     least = _least(decay, loudest, spare)
-    return {
-        "silent_updates": max(min(middle, most), least),
-        "silent_at_least": least,
-        "silent_at_most": max(most, least),
-    }, {}
+    middle = max(min(round(solved(decay.noise, ratios.mean, decay.num_updates)), most), least)
+    values = {"silent_at_least": least, "silent_at_most": max(most, least)}
+    if middle and not least and spare > LUCK_ALLOWED:
+        why = f"{rows.size} units are too few to tell less than {math.ceil(spare)} updates from none"
+        return values, {"silent_updates": f"{NOT_TESTABLE}{why}"}
+    return {**values, "silent_updates": middle}, {}
 
 
 def _least(decay: Decay, log_ratio: float, spare: float) -> int:
@@ -166,9 +170,10 @@ def _activity(
     if gradient is None or gradient.shape != found.square.shape:
         return {}, {"activity_rate": f"{NOT_TESTABLE}{NEEDS_GRADIENT}"}
     present = np.isfinite(gradient) & (gradient != 0)
+    if int(np.count_nonzero(present)) < LEAST_PRESENT:
+        why = f"the gradient to compare with has fewer than {LEAST_PRESENT} values that are not 0"
+        return {}, {"activity_rate": f"{NOT_TESTABLE}{why}"}
     now = float(np.square(gradient[present], dtype=np.float64).sum())
-    if not now:
-        return {}, {"activity_rate": f"{NOT_TESTABLE}the gradient to compare with is 0 everywhere"}
     weight = count if found.kept is None else -math.expm1(count * math.log(found.kept))
     rate = float(found.square[present].sum(dtype=np.float64)) / weight / now
     if rate > COMPARABLE:
