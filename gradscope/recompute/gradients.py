@@ -17,13 +17,13 @@ from gradscope.recompute.fresh import fresh_weights
 from gradscope.recompute.losses import number_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
+from gradscope.recompute.reasons import reasons_of, without_actor
 from gradscope.recompute.ring_checks import CHOOSERS
 from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
-from gradscope.recompute.td3 import skips_actor
 from gradscope.records import Clipping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -120,15 +120,8 @@ def recompute_gradients(
     same weights. The actor's gradient is there even where ``policy_delay`` would skip it (``reasons``).
     numpy's and torch's global random states are not touched.
 
-    Args:
-        training: of ``gradscope.read.sb3_training``.
-        replay: its buffer.
-        normalizer: its VecNormalize file.
-        batches: drawn one after the other.
-        batch_size: rows of each.
-        seed: of numpy's and torch's random states.
-        user_code: the user's consent: where the networks cannot be rebuilt from their weights alone,
-            classes that the checkpoint names are imported, and run.
+    ``user_code`` is the user's consent: where the networks cannot be rebuilt from their weights alone,
+    classes that the checkpoint names are imported and run.
 
     Raises:
         UnreadableFile: the checkpoint changed while it was read.
@@ -208,25 +201,6 @@ def _critic_step(
         return problem
     saved, rate = training.optimizers.get("critic"), training.learning_rate
     return critic_step(saved, shapes, rate, num_idle=num_idle(training, losses))
-
-
-def reasons_of(training: Training, doubt: str | None) -> dict[str, str]:
-    """What the library would do otherwise, and what is not known."""
-    found = {} if doubt is None else {"replay": doubt}
-    if training.algorithm in {"TD3", "DDPG"} and skips_actor(training):
-        found["policy_delay"] = "the library's next train() would leave the actor alone"
-    if training.algorithm not in CHOOSERS and training.learning_rate is None:
-        found["learning_rate"] = (
-            "a function decides it and is not run: the critic's step before the actor's loss "
-            "uses the last update's"
-        )
-    return found
-
-
-def without_actor(layers: Sequence[str], problem: str) -> dict[str, str]:
-    """Why the actor's layers get no gradient."""
-    reason = f"{problem}: the actor's loss needs the critic after its step"
-    return {name: reason for name in layers if name.startswith("actor.")}
 
 
 def _trainable(parameters: Mapping[str, torch.Tensor], layers: tuple[str, ...]) -> dict[str, torch.Tensor]:

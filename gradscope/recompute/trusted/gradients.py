@@ -9,9 +9,10 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import Drawing, batch, draws
-from gradscope.recompute.gradients import BatchGradients, Refusal, clipping_of, reasons_of, without_actor
+from gradscope.recompute.gradients import BatchGradients, Refusal, clipping_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
+from gradscope.recompute.reasons import reasons_of, without_actor
 from gradscope.recompute.ring_checks import check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed

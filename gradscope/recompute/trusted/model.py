@@ -9,7 +9,7 @@ def digits():                                       # no arguments
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -126,42 +126,48 @@ def recompute_model(
         with guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
             function = function_of(spec)
             user = user_model(function, weights)
-        draft = RecomputedModel(
-            layers=(),
-            layer_reasons={},
-            reasons={} if batch_size else {"batch_size": ALL_ROWS},
-            modules={user.names[name]: kind for name, kind in module_types(user.model).items()},
-            num_batches=batches if batch_size else 1,
-            batch_size=batch_size or _num_rows(rows),
-            seed=seed,
-            _guest=guest,
-            _user=user,
-            _rows=rows,
-            _takes_all=batch_size is None,
-            _fresh=lambda: fresh_model(function, user),
-        )
-        return _tried(draft)
+        return _tried(_draft(guest, function, user, rows, num=(batches, batch_size, seed)))
     except (GuestFailed, UsageError) as failure:
         return Refusal(reason=str(failure))
 
 
+def _draft(
+    guest: Guest,
+    function: Callable[[], object],
+    user: UserModel,
+    rows: Mapping[str, Array],
+    *,
+    num: tuple[int, int | None, int],
+) -> RecomputedModel:
+    """All but the layers; ``num`` are batches, rows of a batch, seed."""
+    batches, batch_size, seed = num
+    return RecomputedModel(
+        layers=(),
+        layer_reasons={},
+        reasons={} if batch_size else {"batch_size": ALL_ROWS},
+        modules={user.names[name]: kind for name, kind in module_types(user.model).items()},
+        num_batches=batches if batch_size else 1,
+        batch_size=batch_size or _num_rows(rows),
+        seed=seed,
+        _guest=guest,
+        _user=user,
+        _rows=rows,
+        _takes_all=batch_size is None,
+        _fresh=lambda: fresh_model(function, user),
+    )
+
+
 def _tried(draft: RecomputedModel) -> RecomputedModel:
     """The first batch tells which parameters get gradients, and whether the code runs at all."""
-    first = next(draft.batches())
+    first, user = next(draft.batches()), draft._user  # noqa: SLF001  its own module
     frozen = {
-        draft._user.names[name]  # noqa: SLF001  its own module
-        for name, parameter in draft._user.model.named_parameters()  # noqa: SLF001
-        if not parameter.requires_grad
+        user.names[name] for name, parameter in user.model.named_parameters() if not parameter.requires_grad
     }
-    names = draft._user.names.values()  # noqa: SLF001
-    return RecomputedModel(
-        **vars(draft)
-        | {
-            "layers": tuple(name for name in names if name in first.gradients),
-            "layer_reasons": {
-                name: FROZEN if name in frozen else UNREACHED for name in names if name not in first.gradients
-            },
-        }
+    missing = [name for name in user.names.values() if name not in first.gradients]
+    return replace(
+        draft,
+        layers=tuple(first.gradients),
+        layer_reasons={name: FROZEN if name in frozen else UNREACHED for name in missing},
     )
 
 
