@@ -30,6 +30,8 @@ MEASURES: Final = (*NEVER, *SILENT, "activity_rate")
 NO_MATRIX: Final = "a parameter of one dimension has neither rows nor columns"
 NEVER_ANY: Final = "no gradient ever reached this layer"
 NEEDS_GRADIENT: Final = "needs a gradient, stored or recomputed, to compare the squared average with"
+MOST_UPDATES: Final = 2**53
+"""From here on a count of updates is damage."""
 LUCK_ALLOWED: Final = 14.0
 """Updates; layers of so few units that chance alone misleads further get no estimate below it."""
 LEAST_PRESENT: Final = 32
@@ -78,7 +80,7 @@ def optimizer_evidence(
 
 def _num_updates(moments: Mapping[str, Array]) -> int | None:
     count = number(moments.get("step"))
-    return int(count) if count is not None and count >= 0 and count == int(count) else None
+    return int(count) if count is not None and 0 <= count < MOST_UPDATES and count == int(count) else None
 
 
 def _never(trace: Array) -> tuple[dict[str, Any], dict[str, str]]:

@@ -51,12 +51,13 @@ def ratios_of(average: Array, square: Array) -> Ratios:
     least_square = np.inf
     step = max(1, CHUNK_ELEMENTS // max(first[0].size, 1))
     for start in range(0, first.shape[0], step):
-        m, v = (each[start : start + step].astype(np.float64) for each in (first, second))
+        m, v = (each[start : start + step] for each in (first, second))
         trained = v >= smallest
         known = trained & (np.abs(m) >= floor)
         stuck = trained & ~known
-        ratio = np.divide(m, np.sqrt(v), out=np.zeros_like(m), where=known) ** 2
-        least_square = min(least_square, v.min(where=stuck, initial=np.inf))
+        root = np.divide(m, np.sqrt(v), out=np.zeros_like(m), where=known)
+        ratio = np.square(root, dtype=np.float64)
+        least_square = min(least_square, float(v.min(where=stuck, initial=np.inf)))
         for at, each in enumerate((ratio, known, stuck)):
             sums[0][at, start : start + step] += each.sum((1, 2))
             sums[1][at] += each.sum((0, 2))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RARE: Final = 0.01
 """Chance that a single draw falls below what ``luck`` allows for."""
+PRECISION: Final = 1e-3
+"""Updates to which a curve is solved."""
 _HALVINGS: Final = 60
 
 
@@ -89,6 +91,8 @@ def solved(curve: Callable[[float], float], log_ratio: float, num_updates: int) 
     if log_ratio >= curve(low):
         return low
     for _ in range(_HALVINGS):
+        if high - low <= PRECISION:
+            break
         middle = (low + high) / 2
         low, high = (middle, high) if curve(middle) > log_ratio else (low, middle)
     return high

@@ -447,12 +447,18 @@ def test_state_that_is_damaged_or_does_not_say_enough(
 
 
 def test_an_unknown_number_of_updates_is_told() -> None:
-    for step in (math.nan, -1.0, 2.5):
+    for step in (math.nan, -1.0, 2.5, 1e30):
         found = optimizer_evidence(moments_of(ONES, ONES, step), ADAM, shape=(3, 2))
         assert found.num_updates is None
         assert "num_updates" in found.reasons
         assert found.never_trained_fraction == 0.0
         assert "number of updates is unknown" in found.reasons["silent_updates"]
+
+
+def test_an_absurd_number_of_updates_ends() -> None:
+    found = optimizer_evidence(moments_of(ONES * 1e-9, ONES, 2.0**52), ADAM, shape=(3, 2))
+    assert found.silent_at_least is not None
+    assert 0 < found.silent_at_least < 300
 
 
 def test_a_layer_without_elements_has_no_fraction() -> None:
