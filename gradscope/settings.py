@@ -88,6 +88,8 @@ class Settings:
     """Of numpy's and torch's random states, which draw batches and noise."""
     replay: Path | None = None
     """A replay buffer or batch file for every snapshot, in the place of those found beside them."""
+    replay_keys: Mapping[str, str] = field(default_factory=dict)
+    """Name that the loss of ``model`` asks for to the batch file's entry."""
     model: str | None = None
     """``package.module:function`` that gives (model, loss function of a batch)."""
     code: Path | None = None
@@ -196,8 +198,7 @@ def selectors_from(value: object, where: str) -> tuple[str, ...]:
     """
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
-        message = f'{where}: columns must be like "0:146" or ["position_*"], not {value!r}.'
-        raise UsageError(message)
+        raise UsageError(f'{where}: columns must be like "0:146" or ["position_*"], not {value!r}.')
     return tuple(part.strip() for part in parts)
 
 
@@ -227,8 +228,7 @@ def _known(name: str, known: Mapping[str, Any], source: str, kind: str) -> Any:
 
 def _fraction(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        message = f"{where}: must be a fraction in 0..1, not {value!r}."
-        raise UsageError(message)
+        raise UsageError(f"{where}: must be a fraction in 0..1, not {value!r}.")
     return float(value)
 
 

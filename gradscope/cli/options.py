@@ -127,6 +127,14 @@ class Shared:
             rich_help_panel=GRADIENTS,
         ),
     ] = None
+    replay_keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=KEY,...",
+            help="What the loss of --model calls the entries of a batch file.",
+            rich_help_panel=GRADIENTS,
+        ),
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(

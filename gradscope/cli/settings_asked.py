@@ -36,12 +36,20 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
         **{name: getattr(shared, name) for name in ("batches", "batch_size", "seed", "model", "code")},
         "source": str(shared.source) if shared.source else None,
         "replay": shared.replay.absolute() if shared.replay else None,
+        "replay_keys": _keys(shared.replay_keys) if shared.replay_keys else None,
         "trust": shared.trust or None,
     }
     _check_consent(shared)
     if shared.zero_tolerance is not None and not 0 <= shared.zero_tolerance < float("inf"):
         raise UsageError(f"--zero-tolerance {shared.zero_tolerance}: must be 0 or more, like 1e-8.")
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _keys(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and key.strip() for name, _, key in pairs):
+        raise UsageError(f"--replay-keys {text}: write NAME=KEY,NAME=KEY, like x=inputs,y=labels.")
+    return {name.strip(): key.strip() for name, _, key in pairs}
 
 
 def _check_consent(shared: Shared) -> None:

@@ -29,6 +29,7 @@ REMEMBERED: Final = (
     "batch_size",
     "seed",
     "replay",
+    "replay_keys",
 )
 """Consent (--trust, with --code and --model) is never remembered."""
 
@@ -85,7 +86,7 @@ def _opened(paths: Sequence[Path], shared: Shared) -> Opened:
 
 def _scanned(opened: Opened, shared: Shared, last: LastScan | None, *, recompute: bool) -> tuple[Report, str]:
     """The report, and the key that tells whether it still holds."""
-    from gradscope.cli.terminal import progress_bar
+    from gradscope.cli.terminal import complain, progress_bar
     from gradscope.run import scan_opened
     from gradscope.show.json_document import report_from
     from gradscope.store import state_key
@@ -94,7 +95,8 @@ def _scanned(opened: Opened, shared: Shared, last: LastScan | None, *, recompute
     if last is not None and last.key == key and shared.run is None:
         return report_from(last.document, "the last scan"), key
     with progress_bar(shared) as progress:
-        return scan_opened(opened if recompute else _stored_only(opened), progress), key
+        # Not a notice: --quiet does not silence what code of the user's runs.
+        return scan_opened(opened if recompute else _stored_only(opened), progress, complain), key
 
 
 def _remember(report: Report, key: str, paths: Sequence[Path], shared: Shared) -> None:

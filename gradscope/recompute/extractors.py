@@ -136,7 +136,7 @@ def features_of(training: Training, shapes: Shapes, prefix: str) -> Features:
     """
     space, extractor = training.space, extractor_class(training)
     if extractor not in _SETTINGS:
-        raise Mismatch(f"a features extractor of the user's own needs the user's code: {extractor}")
+        raise Mismatch(f"the features extractor {extractor} is code of your own: add --trust --code DIR")
     if space is None:
         raise Mismatch(f"observations of {training.observation_space} are not known")
     any_range = _takes_any_range(training, extractor)

@@ -72,6 +72,16 @@ class Recomputed:
     _algorithm: str
     _entropy_setting: object = field(default=None)
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self.drawing.batch_size
+
+    @property
+    def seed(self) -> int:
+        """As given to set_random_seed."""
+        return self.drawing.seed
+
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change."""
         return self._batches(self._parameters, self._step)

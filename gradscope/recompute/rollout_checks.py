@@ -54,6 +54,7 @@ _HARMLESS: Final = frozenset(
 )
 """policy_kwargs that are looked at, that weights show anyway, or that only gSDE asks for."""
 _PLAIN_LSTM: Final = {"dropout": 0, "bidirectional": False, "batch_first": False, "proj_size": 0}
+LSTM: Final = "lstm_actor."
 _CHOICES: Final = ("Discrete", "MultiDiscrete")
 
 
@@ -86,7 +87,7 @@ def check_policy(training: Training, rollout: Rollout) -> None:
     name, settings = training.policy_class, training.policy_settings
     if name is None or rollout.algorithm not in POLICIES.get(name, ()):
         shown = "a class that the file carries by value" if name is None else name
-        raise Mismatch(f"a policy of the user's own needs the user's code: {shown}")
+        raise Mismatch(f"the policy {shown} is code of your own, which is not run for rollouts")
     if settings is None:
         raise Mismatch("the checkpoint's policy_kwargs cannot be read")
     if any(each.get("use_sde") for each in (training.settings, settings, rollout.settings)):
@@ -98,6 +99,21 @@ def check_policy(training: Training, rollout: Rollout) -> None:
     plain = isinstance(known, dict) and all(known.get(key) == value for key, value in _PLAIN_LSTM.items())
     if rollout.algorithm == RECURRENT and not (plain and rollout.lstm_states):
         raise Mismatch("an LSTM with dropout, projections or two directions is not recomputed")
+
+
+def check_states(training: Training, states: Mapping[str, NDArray[Any]]) -> None:
+    """Stored LSTM states have the layers and units of the policy's LSTM.
+
+    Raises:
+        Mismatch: they do not.
+    """
+    layers = [name for name in training.weights if name.startswith(f"{LSTM}weight_hh_l")]
+    wanted = (len(layers), training.weights[layers[0]].shape[1]) if layers else (0, 0)
+    for name, array in states.items():
+        if array.shape[1::2] != wanted:
+            raise Mismatch(
+                f"the rollout's {name} have {array.shape[1::2]} layers and units, the LSTM {wanted}"
+            )
 
 
 def check_observations(training: Training, observations: Mapping[str, NDArray[Any]]) -> None:

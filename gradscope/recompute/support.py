@@ -130,7 +130,7 @@ def _check_policy(training: Training) -> None:
         shown = "a class that the file carries by value" if name is None else name
         raise Mismatch(
             "gradients are recomputed for MlpPolicy, CnnPolicy and MultiInputPolicy of SAC, TQC, TD3, DDPG, "
-            f"DQN and QR-DQN, not for {shown}"
+            f"DQN and QR-DQN, not for {shown}; code of your own runs with --trust --code DIR"
         )
     settings = training.policy_settings
     if training.settings.get("use_sde") is True or (settings or {}).get("use_sde"):

@@ -17,7 +17,7 @@ from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
 from gradscope.run.find import find
-from gradscope.run.given import given
+from gradscope.run.given import Means, given
 from gradscope.run.gradient import snapshot_gradient
 from gradscope.run.inputs import RunSlices, run_slices
 from gradscope.run.join import moments
@@ -31,7 +31,7 @@ from gradscope.run.listing import (
     slices_from,
     timeline_files,
 )
-from gradscope.run.named import leave_out_unnamed, only_named, strip
+from gradscope.run.named import leave_out_rows, leave_out_unnamed, only_named, strip
 from gradscope.run.notes import report_notes
 from gradscope.run.recorded import POSITION
 from gradscope.run.shifted import only_slices, with_shift
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from gradscope.records import SnapshotGradient
     from gradscope.run.find import Found, Progress, RunFiles
+    from gradscope.run.given import Announce
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
 
@@ -59,6 +60,7 @@ def open_run(
     places = [Path(path) for path in paths]
     settings = configured(places) if settings is None else settings
     found = find(places, progress)
+    leave_out_rows(found, settings.replay)
     runs = []
     for files in found.runs:
         joined = tuple(moments(files))
@@ -86,15 +88,19 @@ def nothing_readable(report: Report) -> str | None:
     )
 
 
-def scan_opened(opened: Opened, progress: Progress | None = None) -> Report:
-    """Zero gradients per layer and step, crossings, and what could not be read."""
+def scan_opened(opened: Opened, progress: Progress | None = None, announce: Announce | None = None) -> Report:
+    """Zero gradients per layer and step, crossings, and what could not be read.
+
+    ``announce`` is told of the user's own code before it runs, which it does with ``trust`` only.
+    """
+    means = Means(settings=opened.settings, given=opened.given, announce=announce)
     total = sum(len(run.moments) for run in opened.runs)
     snapshots: list[SnapshotGradient] = []
     for run in opened.runs:
         for moment in run.moments:
             if progress:
                 progress("measuring", len(snapshots), total)
-            measured = _measured(opened, run, moment)
+            measured = _measured(opened, run, moment, means)
             snapshots.extend([measured] if measured else [])
     if progress:
         progress("measuring", total, total)
@@ -127,11 +133,11 @@ def _slices_or_why_not(
         return RunSlices(reason=f"the inputs cannot be read: {error.reason}")
 
 
-def _measured(opened: Opened, run: OpenedRun, moment: Moment) -> SnapshotGradient | None:
+def _measured(opened: Opened, run: OpenedRun, moment: Moment, means: Means) -> SnapshotGradient | None:
     """A measured snapshot; None where its file broke or changed since it was opened."""
     try:
         names = file_names(opened.found, moment)
-        return snapshot_gradient(moment, opened.settings, run.slices, names, opened.given)
+        return snapshot_gradient(moment, means, run.slices, names)
     except UnreadableFile as error:
         opened.found.add_unreadable(error)
         return None

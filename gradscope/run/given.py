@@ -1,24 +1,26 @@
-"""The file that ``--replay`` named: it takes the place of what lies beside each checkpoint."""
+"""What recomputing may use beside a moment's own files: settings, the file of --replay, who is told."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradscope.errors import UnreadableFile, UsageError
-from gradscope.read import open_file
+from gradscope.read import open_file, reader_of, sniff
 from gradscope.records import Replay, Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gradscope.run.inputs import Array
     from gradscope.settings import Settings
 
+    Announce = Callable[[str], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """One of these."""
+    """The file that ``--replay`` named: one of these, in the place of what lies beside each checkpoint."""
 
     replay: Replay | None = None
     rollout: Rollout | None = None
@@ -26,16 +28,38 @@ class Given:
     """Of a batch file, by key: what ``--model``'s loss takes."""
 
 
-def given(settings: Settings) -> Given | None:
-    """What was named, opened; None where nothing was.
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Everything that recomputing depends on but the moment itself."""
+
+    settings: Settings
+    given: Given = field(default_factory=Given)
+    announce: Announce | None = None
+    """Told once of each piece of the user's code, before it is imported."""
+    _told: set[str] = field(default_factory=set)
+
+    def announced(self, names: tuple[str, ...]) -> None:
+        """Say what of the user's will be imported or run."""
+        text = f"--trust: imports {', '.join(names)}" if names else "--trust: unpickles the policy's classes"
+        if self.settings.code is not None:
+            text += f" from {self.settings.code}"
+        if self.announce is not None and text not in self._told:
+            self._told.add(text)
+            self.announce(text)
+
+
+def given(settings: Settings) -> Given:
+    """The file that was named, opened; nothing where none was.
 
     Raises:
         UsageError: it is missing, cannot be read, or holds something else.
     """
     path = settings.replay
     if path is None:
-        return None
+        return Given()
     try:
+        if settings.model is not None:
+            return _for_model(settings)
         record = open_file(path)
     except UnreadableFile as error:
         raise UsageError(f"--replay {error}") from error
@@ -45,3 +69,16 @@ def given(settings: Settings) -> Given | None:
         case Rollout():
             return Given(rollout=record)
     raise UsageError(f"--replay {path}: holds neither a replay buffer nor a rollout.")
+
+
+def _for_model(settings: Settings) -> Given:
+    """A replay buffer, or a batch file: rows for the loss of ``--model``."""
+    from gradscope.read.batch_file import read_batch  # noqa: PLC0415  only where it is needed
+
+    assert settings.replay is not None
+    reader = reader_of(settings.replay)
+    if reader is not None and reader.format == sniff.BUFFER:
+        record = reader.read(settings.replay)
+        assert isinstance(record, Replay)
+        return Given(replay=record)
+    return Given(rows=read_batch(settings.replay, settings.replay_keys))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gradscope.records import LayerGradient
     from gradscope.run.counted import Counted
-    from gradscope.run.given import Given
+    from gradscope.run.given import Means
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
@@ -46,20 +46,15 @@ class _Chosen:
 
 
 def snapshot_gradient(
-    moment: Moment,
-    settings: Settings,
-    known: RunSlices,
-    names: Mapping[str, str | None],
-    given: Given | None = None,
+    moment: Moment, means: Means, known: RunSlices, names: Mapping[str, str | None]
 ) -> SnapshotGradient:
-    """Measure every wanted layer of a moment.
-
-    ``names`` are its files as reports show them, ``given`` takes the place of its own replay buffer.
+    """Measure every wanted layer of a moment; ``names`` are its files as reports show them.
 
     Raises:
         UnreadableFile: a file changed or broke since it was opened.
     """
-    chosen = _chosen(moment, settings, known, given)
+    settings = means.settings
+    chosen = _chosen(moment, means, known)
     wanted = (layer for layer in _joined(moment) if settings.wants_layer(layer.name))
     layers = tuple(_layer(layer, chosen, settings) for layer in wanted)
     measured = [layer for layer in layers if layer.num_zero is not None]
@@ -93,15 +88,15 @@ def has_stored(moment: Moment) -> bool:
     return moment.recorded is not None or moment.main.num_batches is not None
 
 
-def _chosen(moment: Moment, settings: Settings, known: RunSlices, given: Given | None) -> _Chosen:
-    source = settings.source
+def _chosen(moment: Moment, means: Means, known: RunSlices) -> _Chosen:
+    source = means.settings.source
     if source == "optimizer":
         return _Chosen(origin=Origin.OPTIMIZER, why_none=ASKED_FOR_EVIDENCE)
     if source == "stored" or (source == "auto" and has_stored(moment)):
         return _stored(moment) if has_stored(moment) else _Chosen(origin=Origin.NONE, why_none=NOT_STORED)
     from gradscope.run.recomputed import recomputed  # noqa: PLC0415  leads to torch
 
-    found = recomputed(moment, settings, known, given)
+    found = recomputed(moment, known, means)
     if isinstance(found, str):
         return _Chosen(origin=Origin.NONE, why_none=found)
     batch = {"num_batches": found.num_batches, "batch_size": found.batch_size, "seed": found.seed}

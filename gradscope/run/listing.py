@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradscope.records import ReplayFile, TimelineFile
+from gradscope.run.given import Given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.run.find import Found, RunFiles
-    from gradscope.run.given import Given
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.settings import Settings
@@ -33,7 +33,7 @@ class Opened:
     found: Found
     runs: tuple[OpenedRun, ...]
     settings: Settings
-    given: Given | None = None
+    given: Given = field(default_factory=Given)
     """What ``--replay`` named."""
 
 

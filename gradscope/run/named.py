@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from gradscope.run.find import Found, RunFiles
     from gradscope.run.join import Moment
@@ -47,6 +48,13 @@ def leave_out_unnamed(found: Found) -> None:
             for left in rows
             if (path := found.base / left.source) in found.named or found.holds(path.parent)
         ]
+
+
+def leave_out_rows(found: Found, path: Path | None) -> None:
+    """Forget as a checkpoint what ``--replay`` named: a dict of tensors may be either."""
+    named = None if path is None else Path(os.path.normpath(path.absolute()))
+    for files in found.runs:
+        files.checkpoints = [each for each in files.checkpoints if each.source != named]
 
 
 def _sources(moment: Moment) -> Iterator[Path]:

@@ -1,20 +1,21 @@
-"""True gradients of a moment from its checkpoint and replay buffer; torch is imported only here."""
+"""True gradients of a moment from its checkpoint and what it was trained on; torch is imported only here."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gradscope.run.activity import ActivityCount
-from gradscope.run.counted import Counted, LayerCounts, Tally, mean_clipping
+from gradscope.run.tallied import tallied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
+    from pathlib import Path
 
-    from gradscope.records import Ring
-    from gradscope.run.given import Given
-    from gradscope.run.inputs import RunSlices
+    from gradscope.read.sb3_training import Sb3Training
+    from gradscope.records import Ring, Rollout, Snapshot
+    from gradscope.run.counted import Counted
+    from gradscope.run.given import Means
+    from gradscope.run.inputs import Array, RunSlices
     from gradscope.run.join import Moment
-    from gradscope.settings import Settings
 
 NO_REPLAY: Final = (
     "no replay buffer of this step: save one with each checkpoint (save_replay_buffer=True) "
@@ -26,12 +27,13 @@ NOT_SB3: Final = (
     "or store gradients in training"
 )
 NO_BATCH_SIZE: Final = "the checkpoint does not say its batch size: give --batch-size"
-NO_FRESH: Final = "no fresh network of this architecture could be made"
+NO_ROWS: Final = "--model needs rows for its loss: name a batch file with --replay"
+SB3: Final = "sb3"
+ROWS_OF_A_BUFFER: Final = 256
+"""Batch size where --model draws from a replay buffer: Stable-Baselines3's own default."""
 
 
-def recomputed(
-    moment: Moment, settings: Settings, known: RunSlices, given: Given | None = None
-) -> Counted | str:
+def recomputed(moment: Moment, known: RunSlices, means: Means) -> Counted | str:
     """Counts of the recomputed gradients, or the reason why there are none.
 
     Raises:
@@ -40,64 +42,111 @@ def recomputed(
     checkpoint = moment.checkpoint
     if checkpoint is None:
         return NO_CHECKPOINT
-    if checkpoint.format != "sb3":
+    if means.settings.model is not None:
+        found = _by_model(means.settings.model, checkpoint, moment, means)
+    elif checkpoint.format != SB3:
         return NOT_SB3
-    from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
+    else:
+        from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
 
-    training = sb3_training(checkpoint.source)
+        found = _by_algorithm(sb3_training(checkpoint.source), moment, means)
+    return found if isinstance(found, str) else tallied(found, means.settings, known)
+
+
+def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Any:
+    rollout = means.given.rollout or moment.rollout
+    if rollout is not None:
+        return _on_policy(training, rollout, means)
+    ring = _ring(moment, means)
+    if ring is not None:
+        return _off_policy(training, ring, moment, means)
+    from gradscope.recompute.on_policy import ON_POLICY, rollout_reason  # noqa: PLC0415  torch, lazily
+
+    algorithm = moment.main.algorithm
+    return rollout_reason(algorithm) if algorithm in ON_POLICY else NO_REPLAY
+
+
+def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means) -> Any:
+    from gradscope.recompute import Refusal, recompute_gradients  # noqa: PLC0415  torch, lazily
+
+    settings = means.settings
     size = settings.batch_size or training.settings.get("batch_size")
     if not isinstance(size, int):
         return NO_BATCH_SIZE
-    ring = _ring(moment, given)
-    if ring is None:
-        return NO_REPLAY
-    from gradscope.recompute import Refusal, recompute_gradients  # noqa: PLC0415  torch, lazily
-
     found = recompute_gradients(
-        training, ring, moment.normalizer, batches=settings.batches, batch_size=size, seed=settings.seed
+        training,
+        ring,
+        moment.normalizer,
+        batches=settings.batches,
+        batch_size=size,
+        seed=settings.seed,
+        user_code=_user_code(training.source, means),
     )
-    return found.reason if isinstance(found, Refusal) else _counted(found, settings, known, size)
+    return found.reason if isinstance(found, Refusal) else found
 
 
-def _ring(moment: Moment, given: Given | None) -> Ring | None:
-    if given is not None and given.replay is not None:
-        return given.replay.ring
+def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Any:
+    from gradscope.recompute import Refusal  # noqa: PLC0415  torch, lazily
+    from gradscope.recompute.rollout_gradients import recompute_rollout  # noqa: PLC0415
+
+    settings = means.settings
+    found = recompute_rollout(
+        training, rollout, batches=settings.batches, batch_size=settings.batch_size, seed=settings.seed
+    )
+    return found.reason if isinstance(found, Refusal) else found
+
+
+def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> Any:
+    from gradscope.recompute import Refusal  # noqa: PLC0415  torch, lazily
+    from gradscope.recompute.trusted.model import recompute_model  # noqa: PLC0415
+
+    settings, rows, size = means.settings, means.given.rows, means.settings.batch_size
+    if rows is None:
+        ring = _ring(moment, means)
+        rows = None if ring is None else _transitions(ring)
+        size = size or ROWS_OF_A_BUFFER
+    if not rows:
+        return NO_ROWS
+    means.announced((spec,))
+    found = recompute_model(
+        spec,
+        _weights(checkpoint),
+        rows,
+        batches=settings.batches,
+        batch_size=size,
+        seed=settings.seed,
+        code=settings.code,
+    )
+    return found.reason if isinstance(found, Refusal) else found
+
+
+def _weights(checkpoint: Snapshot) -> Mapping[str, Array]:
+    if checkpoint.format == SB3:
+        from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
+
+        return sb3_training(checkpoint.source).weights
+    from gradscope.read.state_dict import state_dict  # noqa: PLC0415
+
+    return state_dict(checkpoint.source)
+
+
+def _ring(moment: Moment, means: Means) -> Ring | None:
+    if means.given.replay is not None:
+        return means.given.replay.ring
     return moment.replay.opened().ring if moment.replay is not None else None
 
 
-def _counted(found: Any, settings: Settings, known: RunSlices, batch_size: int) -> Counted:
-    """Counts over all batches, and over the same batches of a fresh network."""
-    wanted = [name for name in found.layers if settings.wants_layer(name)]
-    seen, fresh = (
-        Tally(tolerance=settings.zero_tolerance, modules=getattr(found, "modules", {})) for _ in range(2)
-    )
-    active, clippings = ActivityCount(known=known), []
-    for batch in found.batches():
-        seen.add((name, batch.gradients[name]) for name in wanted)
-        clippings.append(batch.clipping)
-        active.add(batch.observations)
-    for batch in found.fresh_batches():
-        fresh.add((name, batch.gradients[name]) for name in wanted)
-    return Counted(
-        layers=_layers(wanted, seen, fresh),
-        layer_reasons=found.layer_reasons,
-        num_batches=len(clippings),
-        batch_size=batch_size,
-        seed=settings.seed,
-        norm=seen.norm(),
-        clipping=mean_clipping(clippings),
-        activity=active.found(),
-        reasons=found.reasons,
-    )
+def _transitions(ring: Ring) -> dict[str, Array]:
+    """Valid rows of a buffer by name, environments side by side; views where the buffer is not full."""
+    from gradscope.run.transitions import transitions  # noqa: PLC0415
+
+    return transitions(ring)
 
 
-def _layers(names: Iterable[str], seen: Tally, fresh: Tally) -> dict[str, LayerCounts]:
-    baselines = {name: fresh.unexpected(name) for name in names}
-    return {
-        name: LayerCounts(
-            counts=seen.counts[name],
-            baseline_zero_fraction=baseline,
-            reasons={} if baseline is not None else {"baseline_zero_fraction": NO_FRESH},
-        )
-        for name, baseline in baselines.items()
-    }
+def _user_code(path: Path, means: Means) -> Any:
+    if not means.settings.trust:
+        return None
+    from gradscope.read.sb3_blobs import sb3_blobs  # noqa: PLC0415  only after consent
+    from gradscope.recompute.trusted.user_code import UserCode  # noqa: PLC0415
+
+    return UserCode(blobs=sb3_blobs(path), folder=means.settings.code, announce=means.announced)

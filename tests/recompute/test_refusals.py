@@ -53,7 +53,7 @@ REFUSED = {
         Case(
             algorithm="DQN", policy="CnnPolicy", space=IMAGE, policy_kwargs={"features_extractor_class": Tiny}
         ),
-        "features extractor of the user's own",
+        "code of your own: add --trust",
     ),
     "activation": (
         Case(algorithm="TD3", policy_kwargs={"net_arch": [8], "activation_fn": torch.nn.PReLU}),

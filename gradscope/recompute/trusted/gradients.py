@@ -46,6 +46,16 @@ class RecomputedPolicy:
     _recipe: Recipe
     _state: State
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self.drawing.batch_size
+
+    @property
+    def seed(self) -> int:
+        """As given to set_random_seed."""
+        return self.drawing.seed
+
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change.
 

@@ -1,0 +1,38 @@
+"""Valid rows of a replay buffer under the names that a user's loss function takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradscope.records import Ring
+    from gradscope.run.inputs import Array
+
+
+def transitions(ring: Ring) -> dict[str, Array]:
+    """observations, next_observations, actions, rewards, ends: [rows, ...], environments side by side.
+
+    A Dict observation's entries are ``observations.KEY``. Rows that were never written are left out, and
+    of a memory-optimised buffer the one row that is no transition; ends are dones without time limits.
+    """
+    capacity = len(next(iter(ring.observations.values())))
+    times = np.arange(capacity if ring.is_full else ring.position)
+    following = ring.next_observations
+    if ring.is_shared:
+        times = times[times != ring.position] if ring.is_full else times
+        following = {key: np.roll(each, -1, axis=0) for key, each in ring.observations.items()}
+    found = {_name("observations", key): each for key, each in ring.observations.items()}
+    found |= {_name("next_observations", key): each for key, each in (following or {}).items()}
+    ends = ring.dones
+    if ends is not None and ring.timeouts is not None:
+        ends = ends * (1 - ring.timeouts)
+    plain = {"actions": ring.actions, "rewards": ring.rewards, "ends": ends}
+    found |= {name: each for name, each in plain.items() if each is not None}
+    chosen = slice(0, len(times)) if len(times) in {capacity, ring.position} else times
+    return {name: each[chosen].reshape(-1, *each.shape[2:]) for name, each in found.items()}
+
+
+def _name(name: str, key: str) -> str:
+    return f"{name}.{key}" if key else name
