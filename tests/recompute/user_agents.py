@@ -100,6 +100,25 @@ class Attending(BaseFeaturesExtractor):
         return self.attention(bars, bars, bars)[0].mean(1)
 
 
+class Pixels(BaseFeaturesExtractor):
+    def __init__(self, space):
+        super().__init__(space, 6)
+        self.eyes = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        self.last = nn.Linear(4 * 8 * 8, 6)
+
+    def forward(self, observations):
+        return torch.relu(self.last(self.eyes(observations)))
+
+
+class Keyed(BaseFeaturesExtractor):
+    def __init__(self, space):
+        super().__init__(space, 6)
+        self.market, self.mode = nn.Linear(4, 6), nn.Linear(3, 6)
+
+    def forward(self, observations):
+        return torch.tanh(self.market(observations["market"]) + self.mode(observations["mode"].flatten(1)))
+
+
 class DuelingNet(QNetwork):
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.errors import GradscopeError
+from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.trusted.surroundings import Surroundings, surroundings
 
 if TYPE_CHECKING:
@@ -49,14 +51,14 @@ class Guest:
         What it prints goes to standard error; no ``__pycache__`` is written.
 
         Raises:
-            GuestFailed: instead of whatever its code raises.
+            GuestFailed: instead of whatever its code raises; our own exceptions pass.
         """
         before, known = surroundings(), set(sys.modules)
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             try:
                 self._enter()
                 yield
-            except GuestFailed:
+            except (GuestFailed, GradscopeError, Mismatch):
                 raise
             except (Exception, SystemExit) as error:
                 raise GuestFailed(told(error)) from error
