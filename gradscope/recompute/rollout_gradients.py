@@ -14,7 +14,7 @@ from gradscope.recompute.on_policy import A2C, RECURRENT
 from gradscope.recompute.on_policy_fresh import fresh_policy
 from gradscope.recompute.recurrent_batches import recurrent_batches
 from gradscope.recompute.rollout_batches import RolloutDrawing, batches, num_rows
-from gradscope.recompute.rollout_checks import check_algorithm, check_observations, number_of
+from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states, number_of
 from gradscope.recompute.rollout_support import on_policy_of
 
 if TYPE_CHECKING:
@@ -113,9 +113,10 @@ def recompute_rollout(
         losses = on_policy_of(training, rollout)
         drawing, reasons = _drawing(rollout, batches, batch_size, seed)
         check_observations(training, drawing.observations)
+        states = dict(rollout.lstm_states) if rollout.algorithm == RECURRENT else {}
+        check_states(training, states)
     except Mismatch as problem:
         return Refusal(reason=str(problem))
-    states = dict(rollout.lstm_states) if rollout.algorithm == RECURRENT else {}
     parameters = trainable({name: torch.tensor(training.weights[name]) for name in losses.names})
     difference = _difference(losses, parameters, next(drawn(drawing, states)))
     if not difference <= FAR:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscope.records import Rollout
 
 TANH: Final = next(name for name in ACTIVATIONS if name.endswith("Tanh"))
+_CHOICES: Final = ("Discrete", "MultiDiscrete", "MultiBinary")
 _MAX_CHOICES: Final = 1 << 20
 
 
@@ -79,8 +80,8 @@ def distribution_of(rollout: Rollout) -> Distribution:
         raise Mismatch(f"actions {actions.dtype} {actions.shape[2:]} do not fit a space {str(space)[:80]}")
     if kind == "Box":
         return Gaussian(num_outputs=num_actions)
-    limits = np.asarray(sizes if kind in {"Discrete", "MultiDiscrete"} else [2] * num_actions)
-    if not ((actions >= 0) & (actions < limits)).all():
+    limits = [2] * num_actions if kind == "MultiBinary" else sizes
+    if kind in _CHOICES and not ((actions >= 0) & (actions < np.asarray(limits))).all():
         raise Mismatch("the rollout's actions lie outside of their space")
     if kind == "Discrete" and num_actions == 1:
         return Categorical(num_outputs=sizes[0])
