@@ -96,18 +96,21 @@ class Shared:
     source: Annotated[
         Source | None,
         typer.Option(
-            help="Default auto: stored gradients, else recomputed from checkpoint and replay buffer; "
-            "optimizer: what its moments tell.",
+            metavar="ORIGIN",
+            help="auto (stored where there are any, else recomputed), stored, recomputed from checkpoint "
+            "and replay buffer, or optimizer: what its moments tell. Default auto.",
             rich_help_panel=GRADIENTS,
         ),
     ] = None
     batches: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="To recompute; default 8.", rich_help_panel=GRADIENTS),
+        typer.Option(min=1, metavar="N", help="Batches to recompute; default 8.", rich_help_panel=GRADIENTS),
     ] = None
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Rows; default the run's own.", rich_help_panel=GRADIENTS),
+        typer.Option(
+            min=1, metavar="N", help="Rows of a batch; default the run's own.", rich_help_panel=GRADIENTS
+        ),
     ] = None
     seed: Annotated[
         int | None,
@@ -130,16 +133,17 @@ class Shared:
     replay_keys: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME=KEY,...",
-            help="What the loss of --model calls the entries of a batch file.",
+            metavar="NAME=KEY",
+            help="What the loss of --model calls the entries of a batch file: x=inputs,y=labels.",
             rich_help_panel=GRADIENTS,
         ),
     ] = None
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Function that returns (model, loss of a batch), for any PyTorch run. Needs --trust.",
+            metavar="MODULE:NAME",
+            help="Your function that returns (model, loss of a batch), for any PyTorch run: "
+            "gradscope help model. Needs --trust.",
             rich_help_panel=GRADIENTS,
         ),
     ] = None

@@ -46,6 +46,29 @@ callback = GradscopeCallback(save_freq=2000, save_path="checkpoints", save_repla
 model.learn(10_000, callback=callback)
 
 At each save it adds the gradients the optimizers saw; every 20th update one line in a timeline.""",
+    "recompute": """Where no gradient is stored, it is computed again: networks from the checkpoint's weights, batches
+from its replay buffer, the algorithm's own losses, in plain torch; no code of the files runs.
+--batches 1 --batch-size B --seed S gives, bit for bit, what the library's own
+train(gradient_steps=1, batch_size=B) has after set_random_seed(S). Counts are sums over batches.
+`fresh` is the same architecture newly initialised, on the same batches.
+PPO, A2C and RecurrentPPO save no rollout: record it with GradscopeCallback(..., save_rollout=True).
+A features extractor or policy of your own: --trust --code DIR imports it; a line says what.
+--source optimizer shows what Adam's moments tell, from the checkpoint alone; it is no gradient.""",
+    "model": """For any PyTorch run: a function without arguments that gives the model and the loss of a batch.
+
+# digits.py
+import torch
+def digits():
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    def loss(batch):
+        return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+    return model, loss
+
+torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensors
+
+gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
+All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
+A replay buffer gives observations, next_observations, actions, rewards, ends.""",
     "exit-codes": """0 done; 1 --fail-on reached; 2 wrong usage or no such PATH; 3 some input could not be
 read (the rest was measured and shown); 4 nothing could be read.""",
 }
@@ -54,7 +77,7 @@ read (the rest was measured and shown); 4 nothing could be read.""",
 def help_(
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
 ) -> int:
-    """Explain a topic: zeros, limits, config, slices, record, exit-codes."""
+    """Explain a topic: zeros, limits, config, slices, record, recompute, model, exit-codes."""
     import sys
 
     from gradscope.errors import UsageError

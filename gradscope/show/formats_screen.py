@@ -14,13 +14,13 @@ FORMATS: Final = (
         "format": "sb3",
         "files": "rl_model_2000_steps.zip",
         "tells": "weights, optimizer moments, step, algorithm",
-        "gradients": "none in it; joined with a recorder file of the same step",
+        "gradients": "recomputed with its replay buffer or rollout; or a recorder file of the same step",
     },
     {
         "format": "sb3 replay buffer",
         "files": "rl_model_replay_buffer_2000_steps.pkl",
         "tells": "inputs since the previous checkpoint, by slice",
-        "gradients": "none",
+        "gradients": "recomputed with the checkpoint of its step",
     },
     {
         "format": "sb3 VecNormalize",
@@ -32,7 +32,7 @@ FORMATS: Final = (
         "format": "torch",
         "files": "checkpoint.pt, .pth, .ckpt, .bin (zip form, torch 1.6 on)",
         "tells": "weights, step; {model, optimizer, grads, step}",
-        "gradients": "where the key `grads` holds them by parameter name",
+        "gradients": "where the key `grads` holds them by parameter name; or recomputed with --model",
     },
     {
         "format": "safetensors",
@@ -56,7 +56,7 @@ FORMATS: Final = (
         "format": "gradscope rollout",
         "files": "rl_model_gradscope_rollout_2000_steps.safetensors",
         "tells": "what PPO, A2C or RecurrentPPO trained on after a checkpoint (save_rollout=True)",
-        "gradients": "none in it; recomputed from the checkpoint's weights",
+        "gradients": "recomputed with the checkpoint of its step",
     },
 )
 
@@ -68,5 +68,8 @@ def formats_screen(look: Look) -> str:
     columns = [Column(head, "left" if head == "format" else "text") for head in heads]
     page.table(new_table(look, columns, [[row[head] for head in heads] for row in FORMATS]))
     page.line()
-    page.line("Nothing in a file is ever executed or imported. Formats are told by their first bytes.", "dim")
+    page.line(
+        "Nothing in a file is executed or imported without --trust. Formats are told by their first bytes.",
+        "dim",
+    )
     return page.text()
