@@ -100,8 +100,15 @@ def checked_shape(shape: object) -> tuple[int, ...]:
 
 
 def _from_buffer(arguments: Sequence[object]) -> Rebuilt:
-    data, dtype, shape, order = arguments
-    return Rebuilt(array_from(data, dtype, shape, order))
+    data, dtype, shape, order, *axes = arguments
+    if order != "K" or not axes or axes[0] is None:
+        return Rebuilt(array_from(data, dtype, shape, order))
+    # numpy 2.3 and later write transposed arrays (images that were turned) as they lie in memory.
+    array = array_from(data, dtype, shape, "C")
+    places = checked_shape(axes[0])
+    if array is not None and sorted(places) != list(range(array.ndim)):
+        raise Malformed("has an array whose axes are no axes")
+    return Rebuilt(None if array is None else array.transpose(places))
 
 
 def _empty(_: Sequence[object]) -> Rebuilt:
