@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradscope.recompute.mapped import release
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -161,8 +163,12 @@ def _tensor(array: Array) -> torch.Tensor:
 
 
 def _rows(arrays: Arrays, times: Array, environments: Array) -> Arrays:
-    """Copies of the drawn rows only."""
-    return {key: array[times, environments] for key, array in arrays.items()}
+    """Copies of the drawn rows only; of a mapped buffer, nothing else stays in memory."""
+    drawn = {}
+    for key, array in arrays.items():
+        drawn[key] = array[times, environments]
+        release(array)
+    return drawn
 
 
 def _observed(stored: Arrays, normalizer: Normalizer | None) -> Observations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -133,7 +134,7 @@ def trained(case: Case, folder: Path) -> list[Files]:
         world(case),
         seed=2,
         device="cpu",
-        policy_kwargs=dict(case.policy_kwargs),
+        policy_kwargs=deepcopy(case.policy_kwargs),  # the library adds to it
         **options | case.options,
     )
     callback = CheckpointCallback(

@@ -12,7 +12,7 @@ from makers import sb3_ring
 from recompute.library import Case, Files, refusal, trained
 
 from gradscope.read.sb3_training import sb3_training
-from gradscope.recompute import Recomputed, recompute_gradients
+from gradscope.recompute import Recomputed, Refusal, recompute_gradients
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +76,49 @@ def test_a_shared_extractor_that_differs(tmp_path: Path) -> None:
     weights[name] = weights[name] + 1
     assert f"{name} are one tensor" in refusal(checkpoint, weights=weights)
     assert isinstance(checkpoint.result(), Recomputed)
+
+
+DICT = spaces.Dict({"a": spaces.Box(-9, 9, (3,), np.float32), "gear": spaces.Discrete(3)})
+
+
+@pytest.mark.parametrize("options", [{"norm_obs_keys": ["a"]}, {"norm_obs": False}])
+def test_a_normalised_dict_without_its_statistics(tmp_path: Path, options: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {
+        "policy": "MultiInputPolicy",
+        "space": DICT,
+        "num_environments": 2,
+        "steps": 40,
+    }
+    checkpoint = trained(Case(algorithm="SAC", normalize=options, **settings), tmp_path)[0]
+    assert isinstance(checkpoint.result(), Recomputed)
+    found = replace(checkpoint, normalizer=None).result()
+    assert isinstance(found, Refusal)
+    assert "VecNormalize" in found.reason
+
+
+def test_statistics_of_other_observations(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"algorithm": "SAC", "steps": 40, "normalize": {}}
+    plain = trained(Case(**settings), tmp_path / "plain")[0]
+    one = {"policy": "MultiInputPolicy", "space": DICT, **settings, "normalize": {"norm_obs_keys": ["a"]}}
+    several = trained(Case(**one), tmp_path / "dict")[0]
+    for checkpoint, other in ((plain, several), (several, plain)):
+        found = replace(checkpoint, normalizer=other.normalizer).result()
+        assert isinstance(found, Refusal)
+        assert found.reason == "the VecNormalize file's statistics do not fit the observations"
+
+
+def test_observations_that_never_change_tell_nothing(tmp_path: Path) -> None:
+    space = spaces.Box(1, 2, (3,), np.uint8)  # drawn below as constants
+    checkpoint = trained(Case(algorithm="SAC", space=space, steps=40), tmp_path)[0]
+    ring, training = sb3_ring(checkpoint.ring), sb3_training(checkpoint.zip)
+    constant = {"": np.ones_like(ring.observations[""])}
+    found = recompute_gradients(
+        replace(training, last_original_observations={"": np.ones((1, 3), np.uint8)}),
+        replace(ring, observations=constant, next_observations=constant),
+        None,
+        batches=1,
+        batch_size=8,
+        seed=0,
+    )
+    assert isinstance(found, Recomputed)
+    assert "nothing tells" in found.reasons["replay"]
