@@ -30,6 +30,7 @@ MEASURES: Final = (*NEVER, *SILENT, "activity_rate")
 NO_MATRIX: Final = "a parameter of one dimension has neither rows nor columns"
 NEVER_ANY: Final = "no gradient ever reached this layer"
 NEEDS_GRADIENT: Final = "needs a gradient, stored or recomputed, to compare the squared average with"
+SHRUNK: Final = "looks silent, but its gradient is not 0: it has shrunk far below its past size"
 MOST_UPDATES: Final = 2**53
 """From here on a count of updates is damage."""
 LUCK_ALLOWED: Final = 14.0
@@ -53,7 +54,8 @@ def optimizer_evidence(
         moments: state of one parameter as torch names it: exp_avg, exp_avg_sq, step, ...
         settings: of its parameter group as torch names them: betas, weight_decay, amsgrad, ...
         shape: of the parameter, [out, in, ...].
-        gradient: of one batch, of this shape, as the optimizer would see it; for ``activity_rate``.
+        gradient: of one batch, of this shape, as the optimizer would see it; for ``activity_rate``, and
+            to tell a gradient that shrank from one that is gone.
 
     Returns:
         Every measure, or None with its reason: nothing is claimed under L2 weight decay, amsgrad,
@@ -72,7 +74,10 @@ def optimizer_evidence(
         why = f"{NOT_TESTABLE}{problem}"
         return OptimizerEvidence(num_updates=count, reasons={**base, **dict.fromkeys(MEASURES, why)})
     values, reasons = _never(found.trace)
-    for more, why_not in (_silence(found, count), _activity(found, count, gradient)):
+    silence = _silence(found, count)
+    if silence[0].get("silent_at_least") and _is_present(gradient, shape):
+        silence = {}, dict.fromkeys(SILENT, f"{NOT_TESTABLE}{SHRUNK}")
+    for more, why_not in (silence, _activity(found, count, gradient)):
         values |= more
         reasons |= why_not
     return OptimizerEvidence(**values, num_updates=count, reasons={**base, **reasons})
@@ -171,7 +176,7 @@ def _activity(
         return {}, {"activity_rate": f"{NOT_TESTABLE}the number of updates is unknown"}
     if gradient is None or gradient.shape != found.square.shape:
         return {}, {"activity_rate": f"{NOT_TESTABLE}{NEEDS_GRADIENT}"}
-    present = np.isfinite(gradient) & (gradient != 0)
+    present = _present(gradient)
     if int(np.count_nonzero(present)) < LEAST_PRESENT:
         why = f"the gradient to compare with has fewer than {LEAST_PRESENT} values that are not 0"
         return {}, {"activity_rate": f"{NOT_TESTABLE}{why}"}
@@ -182,6 +187,15 @@ def _activity(
         why = f"past gradients were {math.sqrt(rate):,.1f} times as large as the one to compare with"
         return {}, {"activity_rate": f"{NOT_TESTABLE}{why}"}
     return {"activity_rate": min(rate, 1.0)}, {}
+
+
+def _is_present(gradient: Array | None, shape: tuple[int, ...]) -> bool:
+    return gradient is not None and gradient.shape == shape and bool(_present(gradient).any())
+
+
+def _present(gradient: Array) -> NDArray[np.bool_]:
+    present: NDArray[np.bool_] = np.isfinite(gradient) & (gradient != 0)
+    return present
 
 
 def _others(array: Array, axis: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ def layer_evidence(
     Args:
         layer: with its moments, as a checkpoint's reader gives it.
         gradient: of one batch, of the layer's shape, recomputed; without it the layer's stored one is
-            taken. Only the activity rate needs one.
+            taken. The activity rate needs one.
 
     Returns:
         The evidence and ""; or None and the reason why there is no state to look at.

@@ -20,7 +20,7 @@ COLUMNS: Final = (
     Column("silent for"),
     Column("silent units", drop=2),
     Column("silent inputs", drop=2),
-    Column("active", drop=3),
+    Column("share active", drop=3),
 )
 ACTIVE: Final = len(COLUMNS) - 1
 MOST_LAYERS: Final = 8
@@ -33,7 +33,6 @@ LEGEND: Final = (
     "silent for: updates since the last gradient, at least to at most; a gradient that shrank fast "
     "looks alike."
 )
-LEGEND_ACTIVE: Final = "active: share of the last updates with a gradient."
 ALL_WELL: Final = (
     "every weight was trained at some time, and no layer, unit or input has fallen silent for long."
 )
@@ -79,7 +78,7 @@ def _add_table(page: Page, snapshot: SnapshotGradient) -> None:
         page.line(f"and {len(worst) - MOST_LAYERS} more; --json lists them all", "dim")
     if len(testable) > len(worst):
         page.line(f"{plural(len(testable) - len(worst), 'other layer')}: {ALL_WELL}", "dim")
-    page.line(f"{LEGEND} {LEGEND_ACTIVE}" if is_known else LEGEND, "dim")
+    page.line(LEGEND, "dim")
 
 
 def _severity(layer: LayerGradient, found: OptimizerEvidence) -> float:

@@ -206,6 +206,22 @@ def test_other_betas_have_other_constants(betas: tuple[float, float]) -> None:
     assert found.silent_updates == pytest.approx(40, abs=2)
 
 
+def test_a_gradient_that_only_shrank_is_told_apart_where_one_is_known() -> None:
+    """From the averages alone it cannot be: that is the limit of this evidence."""
+    driven = Driven().noise(500).noise(60, 1e-4)
+    last = torch.randn(SHAPE) * 1e-4
+    found = driven.step(last).evidence()
+    assert found.silent_at_least is not None
+    assert found.silent_at_least > 20
+    known = driven.evidence(last.numpy())
+    for name in SILENT:
+        assert getattr(known, name) is None
+        assert "it has shrunk" in known.reasons[name]
+    gone = driven.silence(100).evidence(np.zeros(SHAPE, np.float32))
+    assert gone.silent_at_least is not None
+    assert gone.silent_at_least > 100
+
+
 def test_beyond_the_range_only_a_lower_bound_is_told() -> None:
     driven = Driven().noise(300)
     last = 0
