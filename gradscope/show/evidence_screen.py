@@ -15,23 +15,26 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     Column("layer", "name"),
     Column("never trained"),
-    Column("units", drop=1),
-    Column("inputs", drop=1),
     Column("silent for"),
-    Column("silent units", drop=2),
-    Column("silent inputs", drop=2),
-    Column("share active", drop=3),
+    Column("share active", drop=1),
+    Column("units and inputs", "text"),
 )
-ACTIVE: Final = len(COLUMNS) - 1
+ACTIVE: Final = 3
+LINES: Final = {
+    "never_trained_rows": ("unit", "never trained"),
+    "never_trained_columns": ("input", "never trained"),
+    "silent_rows": ("unit", "silent"),
+    "silent_columns": ("input", "silent"),
+}
+"""Counts of whole rows and columns, in words."""
 MOST_LAYERS: Final = 8
 MOST_REASONS: Final = 3
 NO_GRADIENTS: Final = (
     "Evidence from the optimizers' saved state. It holds averages of past gradients, no gradients."
 )
 LEGEND: Final = (
-    "never trained: weights that no gradient ever reached, with whole units (rows) and inputs (columns). "
-    "silent for: updates since the last gradient, at least to at most; a gradient that shrank fast "
-    "looks alike."
+    "never trained: weights that no gradient ever reached. silent for: updates since the last gradient, "
+    "at least to at most; a gradient that shrank fast looks alike. units and inputs: whole rows and columns."
 )
 ALL_WELL: Final = (
     "every weight was trained at some time, and no layer, unit or input has fallen silent for long."
@@ -90,15 +93,13 @@ def _severity(layer: LayerGradient, found: OptimizerEvidence) -> float:
 
 
 def _cells(layer: LayerGradient, found: OptimizerEvidence) -> tuple[str, ...]:
-    is_line = len(layer.shape) < 2  # noqa: PLR2004 - a matrix
-    lines = (found.silent_rows, found.silent_columns)
+    counts = [(getattr(found, key) or 0, *words) for key, words in LINES.items()]
     return (
         layer.name,
         percent(found.never_trained_fraction),
-        *("" if is_line else count(each) for each in (found.never_trained_rows, found.never_trained_columns)),
         _silence(found),
-        *("" if is_line else count(each) for each in lines),
         percent(found.activity_rate),
+        ", ".join(f"{plural(many, noun)} {what}" for many, noun, what in counts if many),
     )
 
 
