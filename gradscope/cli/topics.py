@@ -46,15 +46,15 @@ callback = GradscopeCallback(save_freq=2000, save_path="checkpoints", save_repla
 model.learn(10_000, callback=callback)
 
 At each save it adds the gradients the optimizers saw; every 20th update one line in a timeline.""",
-    "recompute": """Where no gradient is stored, it is computed again: networks from the checkpoint's weights, batches
-from its replay buffer, the algorithm's own losses, in plain torch; no code of the files runs.
+    "recompute": """Where no gradient is stored, it is computed again: networks from the weights,
+batches from the replay buffer, the algorithm's own losses, in plain torch; no code of the files runs.
 --batches 1 --batch-size B --seed S gives, bit for bit, what the library's own
 train(gradient_steps=1, batch_size=B) has after set_random_seed(S). Counts are sums over batches.
 `fresh` is the same architecture newly initialised, on the same batches.
 PPO, A2C and RecurrentPPO save no rollout: record it with GradscopeCallback(..., save_rollout=True).
 A features extractor or policy of your own: --trust --code DIR imports it; a line says what.
 --source optimizer shows what Adam's moments tell, from the checkpoint alone; it is no gradient.""",
-    "model": """For any PyTorch run: a function without arguments that gives the model and the loss of a batch.
+    "model": """For any PyTorch run: a function without arguments that gives the model and its loss.
 
 # digits.py
 import torch
