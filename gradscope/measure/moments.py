@@ -29,7 +29,9 @@ SILENT: Final = ("silent_updates", "silent_at_least", "silent_at_most", "silent_
 MEASURES: Final = (*NEVER, *SILENT, "activity_rate")
 NO_MATRIX: Final = "a parameter of one dimension has neither rows nor columns"
 NEVER_ANY: Final = "no gradient ever reached this layer"
-NEEDS_GRADIENT: Final = "needs a gradient, stored or recomputed, to compare the squared average with"
+NEEDS_GRADIENT: Final = (
+    "needs a gradient, stored or recomputed, to compare with: averages alone cannot tell seldom from small"
+)
 SHRUNK: Final = "looks silent, but its gradient is not 0: it has shrunk far below its past size"
 MOST_UPDATES: Final = 2**53
 """From here on a count of updates is damage."""
@@ -144,7 +146,7 @@ def _bounds(decay: Decay, ratios: Ratios) -> tuple[dict[str, Any], dict[str, str
     middle = max(min(round(solved(decay.noise, ratios.mean, decay.num_updates)), most), least)
     values = {"silent_at_least": least, "silent_at_most": max(most, least)}
     if middle and not least and spare > LUCK_ALLOWED:
-        why = f"{rows.size} units are too few to tell less than {math.ceil(spare)} updates from none"
+        why = f"too few units ({rows.size}) to tell less than {math.ceil(spare)} updates from none"
         return values, {"silent_updates": f"{NOT_TESTABLE}{why}"}
     return {**values, "silent_updates": middle}, {}
 

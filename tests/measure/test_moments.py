@@ -239,6 +239,25 @@ def test_beyond_the_range_only_a_lower_bound_is_told() -> None:
     assert last in {800, 900}
 
 
+def test_a_machine_that_flushes_denormals_to_zero_is_not_misread() -> None:
+    """The average gradient then becomes exactly 0, the squared one not before 75,000 silent updates."""
+    if not torch.set_flush_denormal(True):
+        return  # no such mode on this processor: nothing to mislead
+    try:
+        driven = Driven().noise(300).silence(1500)
+        average = driven.state("exp_avg").copy()
+    finally:
+        torch.set_flush_denormal(False)
+    assert not average.any()
+    found = driven.evidence()
+    assert found.never_trained_fraction == 0.0
+    assert found.silent_updates is None
+    assert found.silent_at_least is not None
+    assert 700 < found.silent_at_least <= 1500
+    assert found.reasons["silent_updates"].startswith("more than")
+    assert (found.silent_rows, found.silent_columns) == SHAPE
+
+
 def test_one_loud_dead_input_does_not_silence_a_layer() -> None:
     """Why ratios are averaged and not averages divided: positions closed, the market still trains."""
     driven = Driven()
@@ -310,7 +329,7 @@ def test_too_few_units_are_told_and_not_guessed() -> None:
         found = driven.noise(1).evidence()
         assert found.silent_at_least == 0
         if found.silent_updates is None:
-            assert "too few to tell" in found.reasons["silent_updates"]
+            assert "too few units (1) to tell" in found.reasons["silent_updates"]
             nulls += 1
         else:
             assert found.silent_updates == 0
