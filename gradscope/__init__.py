@@ -4,6 +4,7 @@ The path of the data, folder by folder:
 
     open_run -> read/      a file becomes a Snapshot, a Replay, a Timeline
                 run/       what belongs together is joined by step
+                recompute/ checkpoint + replay buffer become true gradients, where none are stored
                 measure/   arrays become numbers
                 judge/     numbers become findings
     show_as  <- show/      a Report becomes a screen, JSON, CSV, Markdown, a frame
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gradscope.version import __version__
 
 if TYPE_CHECKING:
-    from gradscope.api import open_replay, open_snapshot, show_as, to_frame
+    from gradscope.api import open_replay, open_snapshot, show_as, to_frame, true_gradients
     from gradscope.errors import GradscopeError, NothingReadable, UnreadableFile, UsageError
     from gradscope.records import Report
     from gradscope.run import open_run, scan, with_associations, with_shift
@@ -40,6 +41,7 @@ _HOMES = {
     "scan": "run",
     "show_as": "api",
     "to_frame": "api",
+    "true_gradients": "api",
     "with_associations": "run",
     "with_shift": "run",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "scan",
     "show_as",
     "to_frame",
+    "true_gradients",
     "with_associations",
     "with_shift",
 ]

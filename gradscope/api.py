@@ -1,16 +1,21 @@
-"""What Python users call beside ``scan`` and ``open_run``: single files, and showing a report."""
+"""What Python users call beside ``scan`` and ``open_run``: single files, gradients, showing a report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UnreadableFile, UsageError
 from gradscope.read import open_file
 from gradscope.records import Replay, Report, Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import pandas as pd
+    from numpy.typing import NDArray
+
+    from gradscope.settings import Settings
 
 FORMS: Final = ("terminal", "json", "csv", "markdown")
 
@@ -37,6 +42,32 @@ def open_replay(path: str | Path) -> Replay:
     if not isinstance(record, Replay):
         raise UnreadableFile(Path(path), f"holds a {type(record).__name__}, not a replay buffer")
     return record
+
+
+def true_gradients(
+    path: str | Path, *, settings: Settings | None = None
+) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Recomputed gradients of one checkpoint: layer name to array, one mapping a batch.
+
+    As ``scan --source recomputed`` counts them: after clipping, of the checkpoint's own weights, with
+    ``batches``, ``batch_size`` and ``seed`` of the settings. The replay buffer is the one beside the file.
+
+    Raises:
+        UsageError: the path holds several checkpoints or none, or why they cannot be recomputed.
+        UnreadableFile: a file broke or changed while it was read.
+    """
+    from gradscope.run import open_run  # noqa: PLC0415  numpy, lazily
+    from gradscope.run.given import Means  # noqa: PLC0415
+    from gradscope.run.recomputed import recomputation  # noqa: PLC0415
+
+    opened = open_run(path, settings=settings)
+    moments = [moment for run in opened.runs for moment in run.moments]
+    if len(moments) != 1:
+        raise UsageError(f"{path}: {len(moments)} checkpoints, not one. Name the file of one.")
+    found = recomputation(moments[0], Means(settings=opened.settings, given=opened.given))
+    if isinstance(found, str):
+        raise UsageError(f"{path}: its gradients cannot be recomputed: {found}.")
+    return (batch.gradients for batch in found.batches())
 
 
 def to_frame(report: Report) -> pd.DataFrame:

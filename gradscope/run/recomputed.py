@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gradscope.run.tallied import tallied
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradscope.read.sb3_training import Sb3Training
+    from gradscope.recompute.trusted.user_code import UserCode
     from gradscope.records import Ring, Rollout, Snapshot
     from gradscope.run.counted import Counted
     from gradscope.run.given import Means
     from gradscope.run.inputs import Array, RunSlices
     from gradscope.run.join import Moment
+    from gradscope.run.tallied import Recomputation
 
 NO_REPLAY: Final = (
     "no replay buffer of this step: save one with each checkpoint (save_replay_buffer=True) "
@@ -39,21 +41,29 @@ def recomputed(moment: Moment, known: RunSlices, means: Means) -> Counted | str:
     Raises:
         UnreadableFile: a file changed or broke since it was opened.
     """
+    found = recomputation(moment, means)
+    return found if isinstance(found, str) else tallied(found, means.settings, known)
+
+
+def recomputation(moment: Moment, means: Means) -> Recomputation | str:
+    """The gradients themselves, computed when its batches are asked for; or why there are none.
+
+    Raises:
+        UnreadableFile: a file changed or broke since it was opened.
+    """
     checkpoint = moment.checkpoint
     if checkpoint is None:
         return NO_CHECKPOINT
     if means.settings.model is not None:
-        found = _by_model(means.settings.model, checkpoint, moment, means)
-    elif checkpoint.format != SB3:
+        return _by_model(means.settings.model, checkpoint, moment, means)
+    if checkpoint.format != SB3:
         return NOT_SB3
-    else:
-        from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
+    from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
 
-        found = _by_algorithm(sb3_training(checkpoint.source), moment, means)
-    return found if isinstance(found, str) else tallied(found, means.settings, known)
+    return _by_algorithm(sb3_training(checkpoint.source), moment, means)
 
 
-def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Any:
+def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Recomputation | str:
     rollout = means.given.rollout or moment.rollout
     if rollout is not None:
         return _on_policy(training, rollout, means)
@@ -66,7 +76,7 @@ def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Any:
     return rollout_reason(algorithm) if algorithm in ON_POLICY else NO_REPLAY
 
 
-def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means) -> Any:
+def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means) -> Recomputation | str:
     from gradscope.recompute import Refusal, recompute_gradients  # noqa: PLC0415  torch, lazily
 
     settings = means.settings
@@ -85,7 +95,7 @@ def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means)
     return found.reason if isinstance(found, Refusal) else found
 
 
-def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Any:
+def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Recomputation | str:
     from gradscope.recompute import Refusal  # noqa: PLC0415  torch, lazily
     from gradscope.recompute.rollout_gradients import recompute_rollout  # noqa: PLC0415
 
@@ -96,7 +106,7 @@ def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Any:
     return found.reason if isinstance(found, Refusal) else found
 
 
-def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> Any:
+def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> Recomputation | str:
     from gradscope.recompute import Refusal  # noqa: PLC0415  torch, lazily
     from gradscope.recompute.trusted.model import recompute_model  # noqa: PLC0415
 
@@ -143,7 +153,7 @@ def _transitions(ring: Ring) -> dict[str, Array]:
     return transitions(ring)
 
 
-def _user_code(path: Path, means: Means) -> Any:
+def _user_code(path: Path, means: Means) -> UserCode | None:
     if not means.settings.trust:
         return None
     from gradscope.read.sb3_blobs import sb3_blobs  # noqa: PLC0415  only after consent
