@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.logger import configure
@@ -17,6 +16,8 @@ import gradscope
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
 
 @pytest.fixture(scope="module")
