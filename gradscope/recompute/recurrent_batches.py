@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradscope.recompute.rollout_batches import Memory, RolloutBatch, by_space, places, tensor, whole_batches
+from gradscope.recompute.rollout_batches import Memory, RolloutBatch, by_space, tensor
+from gradscope.recompute.rollout_drawing import places, whole_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from gradscope.recompute.rollout_batches import RolloutDrawing
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
 
     Array = NDArray[Any]
 
 
-def recurrent_batches(drawing: RolloutDrawing, states: Mapping[str, Array]) -> Iterator[RolloutBatch]:
+def recurrent_batches(
+    drawing: RolloutDrawing, states: Mapping[str, Array], draw: np.random.RandomState
+) -> Iterator[RolloutBatch]:
     """Neighbouring rows from a random split on, one epoch after the other; smaller last ones are left out.
 
     Args:
         drawing: which batches.
         states: LSTM states by name, [steps, layers, environments, units], read once.
+        draw: numpy's random state.
     """
-    draw = np.random.RandomState(drawing.seed)
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
         order = np.roll(np.arange(drawing.num_rows), -draw.randint(drawing.num_rows))
         for number in range(whole_batches(drawing)):

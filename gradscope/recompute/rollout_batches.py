@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradscope.recompute.rollout_drawing import places, whole_batches
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from gradscope.recompute.roles import Observations
-    from gradscope.records import Rollout
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
 
     Array = NDArray[Any]
     States = tuple[torch.Tensor, torch.Tensor]
@@ -54,48 +56,13 @@ class RolloutBatch:
     """Without padding."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RolloutDrawing:
-    """Which mini-batches are drawn."""
-
-    rollout: Rollout
-    observations: Mapping[str, Array]
-    """The rollout's, read once."""
-    num_batches: int
-    batch_size: int
-    seed: int
-    """As given to set_random_seed: numpy's."""
-
-    @property
-    def num_rows(self) -> int:
-        """Steps x environments."""
-        return num_rows(self.rollout)
-
-
-def num_rows(rollout: Rollout) -> int:
-    """Steps x environments."""
-    return int(np.prod(rollout.actions.shape[:2]))
-
-
-def batches(drawing: RolloutDrawing) -> Iterator[RolloutBatch]:
+def batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[RolloutBatch]:
     """Mini-batches of one epoch after the other; an epoch's last one, where it is smaller, is left out."""
-    draw = np.random.RandomState(drawing.seed)
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
         order = draw.permutation(drawing.num_rows)
         for number in range(whole_batches(drawing)):
             start = number * drawing.batch_size
             yield _batch(drawing, order[start : start + drawing.batch_size])
-
-
-def whole_batches(drawing: RolloutDrawing) -> int:
-    """Mini-batches of an epoch that have their full size."""
-    return drawing.num_rows // drawing.batch_size
-
-
-def places(drawing: RolloutDrawing, rows: Array) -> tuple[Array, Array]:
-    """Step and environment of rows that are counted environment by environment."""
-    steps = drawing.rollout.actions.shape[0]
-    return rows % steps, rows // steps
 
 
 def _batch(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:

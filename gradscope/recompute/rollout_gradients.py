@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.recompute.batches import draws
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.on_policy import A2C, RECURRENT
+from gradscope.recompute.on_policy import RECURRENT
 from gradscope.recompute.on_policy_fresh import fresh_policy
 from gradscope.recompute.recurrent_batches import recurrent_batches
-from gradscope.recompute.rollout_batches import RolloutDrawing, batches, num_rows
-from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states, number_of
+from gradscope.recompute.rollout_batches import batches
+from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states
+from gradscope.recompute.rollout_drawing import rollout_drawing
 from gradscope.recompute.rollout_support import on_policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.random import RandomState
     from numpy.typing import NDArray
 
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import OnPolicy
     from gradscope.recompute.rollout_batches import RolloutBatch
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
+    from gradscope.recompute.rollout_trusted import TrustedRollout
+    from gradscope.recompute.trusted.user_code import UserCode
     from gradscope.records import Rollout
 
-MAX_SEED: Final = 2**32 - 1
 NEAR: Final = 1e-4
 FAR: Final = 1e-2
 """Relative differences of values: up to NEAR by rounding (another device), beyond FAR by other weights."""
@@ -84,7 +90,7 @@ class RecomputedRollout:
             yield self._gradients(fresh, replace(one, values=values, log_probs=log_probs))
 
     def _drawn(self) -> Iterator[RolloutBatch]:
-        return drawn(self._drawing, self._states)
+        return drawn(self._drawing, self._states, draws(self.seed).rows)
 
     def _gradients(self, parameters: Parameters, one: RolloutBatch) -> BatchGradients:
         with torch.enable_grad():
@@ -97,48 +103,79 @@ class RecomputedRollout:
 
 
 def recompute_rollout(
-    training: Training, rollout: Rollout, *, batches: int, batch_size: int | None, seed: int
-) -> RecomputedRollout | Refusal:
+    training: Training,
+    rollout: Rollout,
+    *,
+    batches: int,
+    batch_size: int | None,
+    seed: int,
+    user_code: UserCode | None = None,
+) -> RecomputedRollout | TrustedRollout | Refusal:
     """The gradients of the mini-batches the library's next train() draws after set_random_seed(seed).
 
     The first is that of its first optimizer step with ``model.batch_size = batch_size``, bit for bit on the
     same machine, torch and number of threads; the following ones are drawn as the library goes on, on the
     same weights. ``batch_size`` None: the run's own; A2C trains on the whole rollout at once.
 
+    ``user_code`` is the user's consent: where the policy cannot be rebuilt from its weights alone, classes
+    that the checkpoint names are imported and run.
+
     Raises:
         UnreadableFile: a file changed while it was read.
     """
     try:
         check_algorithm(training, rollout)
-        losses = on_policy_of(training, rollout)
-        drawing, reasons = _drawing(rollout, batches, batch_size, seed)
-        check_observations(training, drawing.observations)
+        drawing, reasons = rollout_drawing(rollout, batches, batch_size, seed)
         states = dict(rollout.lstm_states) if rollout.algorithm == RECURRENT else {}
-        check_states(training, states)
     except Mismatch as problem:
         return Refusal(reason=str(problem))
+    try:
+        return _rebuilt(training, drawing, states, reasons)
+    except Mismatch as problem:
+        if user_code is not None:
+            from gradscope.recompute.rollout_trusted import trusted_rollout  # noqa: PLC0415  consent first
+
+            return trusted_rollout(training, drawing, states, reasons, user_code)
+        return Refusal(reason=str(problem))
+
+
+def _rebuilt(
+    training: Training,
+    drawing: RolloutDrawing,
+    states: Mapping[str, NDArray[Any]],
+    reasons: Mapping[str, str],
+) -> RecomputedRollout | Refusal:
+    """By a policy rebuilt from its weights.
+
+    Raises:
+        Mismatch: it cannot be.
+    """
+    losses = on_policy_of(training, drawing.rollout)
+    check_observations(training, drawing.observations)
+    check_states(training, states)
     parameters = trainable({name: torch.tensor(training.weights[name]) for name in losses.names})
-    difference = _difference(losses, parameters, next(drawn(drawing, states)))
-    if not difference <= FAR:
-        return Refusal(
-            reason=f"the rollout was collected by other weights: their values differ by {difference:.2g}"
-        )
-    if difference > NEAR:
-        reasons["rollout"] = f"values differ by {difference:.2g} from those of the training: another device"
+    one = next(drawn(drawing, states, draws(drawing.seed).rows))
+    with torch.no_grad():
+        values, _, _ = losses.judged(parameters, one)
+    note = doubt(values, one)
+    if isinstance(note, Refusal):
+        return note
     return RecomputedRollout(
         layers=losses.names,
-        reasons=reasons,
+        reasons={**reasons, **note},
         _drawing=drawing,
         _states=states,
         _losses=losses,
         _parameters=parameters,
-        _settings=rollout.settings,
+        _settings=drawing.rollout.settings,
     )
 
 
-def drawn(drawing: RolloutDrawing, states: Mapping[str, NDArray[Any]]) -> Iterator[RolloutBatch]:
+def drawn(
+    drawing: RolloutDrawing, states: Mapping[str, NDArray[Any]], draw: RandomState
+) -> Iterator[RolloutBatch]:
     """The drawing's mini-batches, of sequences where there are LSTM states."""
-    found = recurrent_batches(drawing, states) if states else batches(drawing)
+    found = recurrent_batches(drawing, states, draw) if states else batches(drawing, draw)
     return islice(found, drawing.num_batches)
 
 
@@ -160,51 +197,23 @@ def trainable(parameters: Parameters) -> dict[str, torch.Tensor]:
     return {name: each.detach().requires_grad_() for name, each in parameters.items()}
 
 
-def _drawing(
-    rollout: Rollout, num_batches: int, batch_size: int | None, seed: int
-) -> tuple[RolloutDrawing, dict[str, str]]:
-    """What is drawn, and what is not as one might think.
-
-    Raises:
-        Mismatch: such batches cannot be drawn.
-    """
-    rows, reasons = num_rows(rollout), {}
-    size = _batch_size(rollout, batch_size)
-    if num_batches < 1 or not 1 <= size <= rows:
-        raise Mismatch(f"{num_batches} batches of {size} rows cannot be drawn from a rollout of {rows}")
-    if not 0 <= seed <= MAX_SEED:
-        raise Mismatch(f"the seed must be between 0 and {MAX_SEED}, not {seed}")
-    if size == rows and num_batches > 1:
-        num_batches = 1
-        reasons["batches"] = f"one batch holds the whole rollout of {rows} rows"
-    elif rows % size:
-        reasons["batch_size"] = f"the smaller batch of {rows % size} rows that ends an epoch is left out"
-    drawing = RolloutDrawing(
-        rollout=rollout,
-        observations=dict(rollout.observations),
-        num_batches=num_batches,
-        batch_size=size,
-        seed=seed,
-    )
-    return drawing, reasons
-
-
-def _batch_size(rollout: Rollout, asked: int | None) -> int:
-    rows = num_rows(rollout)
-    if rollout.algorithm == A2C:
-        if asked not in {None, rows}:
-            raise Mismatch(f"A2C trains on its whole rollout of {rows} rows at once, not on {asked}")
-        return rows
-    # The library draws one smaller batch where its own is larger than the rollout.
-    return min(int(number_of(rollout, "batch_size")), rows) if asked is None else asked
-
-
-def _difference(losses: OnPolicy, parameters: Parameters, one: RolloutBatch) -> float:
-    """Largest difference between values by these weights and the rollout's, relative to the largest."""
-    with torch.no_grad():
-        values, _, _ = losses.judged(parameters, one)
+def doubt(values: torch.Tensor, one: RolloutBatch) -> dict[str, str] | Refusal:
+    """What it means if values by these weights are not the ones that the rollout holds."""
     real = slice(None) if one.memory is None else one.memory.mask
     found, stored = values[real].double(), one.values[real].double()
-    if not (torch.isfinite(found).all() and torch.isfinite(stored).all()):
-        return 0.0 if torch.equal(torch.isfinite(found), torch.isfinite(stored)) else float("inf")
-    return float((found - stored).abs().max() / (1 + stored.abs().max()))
+    is_number = stored.isfinite()
+    difference = 0.0
+    if not torch.equal(found.isfinite(), is_number):
+        difference = math.inf
+    elif is_number.any():
+        stored = stored[is_number]
+        difference = float((found[is_number] - stored).abs().max() / (1 + stored.abs().max()))
+    if difference > FAR:
+        return Refusal(
+            reason=f"the rollout was collected by other weights: their values differ by {difference:.2g}"
+        )
+    if difference <= NEAR:
+        return {}
+    return {
+        "rollout": f"values differ by {difference:.2g} from the rollout's: another device, or other weights"
+    }

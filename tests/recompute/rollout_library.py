@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from recompute.library import World
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -89,10 +88,10 @@ class OnPolicyFiles:
         assert isinstance(record, Rollout)
         return record
 
-    def result(self, *, batches: int = 1, batch_size: int | None = 8, seed: int = 5) -> Any:
+    def result(self, **options: Any) -> Any:
         """Gradients, or why there are none."""
-        training, rollout = sb3_training(self.zip), self.opened()
-        return recompute_rollout(training, rollout, batches=batches, batch_size=batch_size, seed=seed)
+        asked = {"batches": 1, "batch_size": 8, "seed": 5} | options
+        return recompute_rollout(sb3_training(self.zip), self.opened(), **asked)
 
     def recomputed(self, **options: Any) -> RecomputedRollout:
         """Gradients."""
@@ -118,18 +117,16 @@ class OnPolicyFiles:
 
 
 def watched(model: Any) -> list[Gradients]:
-    """Gradients at every later optimizer step; after each, weights are put back."""
+    """Gradients at every later optimizer step; after each, weights and buffers are put back."""
     seen: list[Gradients] = []
-    weights = {name: each.detach().clone() for name, each in model.policy.named_parameters()}
+    state = copy.deepcopy(model.policy.state_dict())
 
     def look(*_: Any) -> None:
-        found = {name: each.grad.detach().numpy().copy() for name, each in model.policy.named_parameters()}
-        seen.append(found)
+        found = {name: each.grad for name, each in model.policy.named_parameters() if each.grad is not None}
+        seen.append({name: each.detach().numpy().copy() for name, each in found.items()})
 
     def put_back(*_: Any) -> None:
-        with torch.no_grad():
-            for name, each in model.policy.named_parameters():
-                each.copy_(weights[name])
+        model.policy.load_state_dict(state)
 
     model.policy.optimizer.register_step_pre_hook(look)
     model.policy.optimizer.register_step_post_hook(put_back)

@@ -1,0 +1,96 @@
+"""Which mini-batches of a rollout are drawn, and which cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.on_policy import A2C
+from gradscope.recompute.rollout_checks import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradscope.records import Rollout
+
+    Array = NDArray[Any]
+
+MAX_SEED: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RolloutDrawing:
+    """Which mini-batches are drawn."""
+
+    rollout: Rollout
+    observations: Mapping[str, Array]
+    """The rollout's, read once."""
+    num_batches: int
+    batch_size: int
+    seed: int
+    """As given to set_random_seed: numpy's."""
+
+    @property
+    def num_rows(self) -> int:
+        """Steps x environments."""
+        return num_rows(self.rollout)
+
+
+def num_rows(rollout: Rollout) -> int:
+    """Steps x environments."""
+    return int(np.prod(rollout.actions.shape[:2]))
+
+
+def rollout_drawing(
+    rollout: Rollout, num_batches: int, batch_size: int | None, seed: int
+) -> tuple[RolloutDrawing, dict[str, str]]:
+    """What is drawn, and what is not as one might think.
+
+    Raises:
+        Mismatch: such batches cannot be drawn.
+    """
+    rows, reasons = num_rows(rollout), {}
+    size = _batch_size(rollout, batch_size)
+    if num_batches < 1 or not 1 <= size <= rows:
+        raise Mismatch(f"{num_batches} batches of {size} rows cannot be drawn from a rollout of {rows}")
+    if not 0 <= seed <= MAX_SEED:
+        raise Mismatch(f"the seed must be between 0 and {MAX_SEED}, not {seed}")
+    if size == rows and num_batches > 1:
+        num_batches = 1
+        reasons["batches"] = f"one batch holds the whole rollout of {rows} rows"
+    elif rows % size:
+        reasons["batch_size"] = f"the smaller batch of {rows % size} rows that ends an epoch is left out"
+    drawing = RolloutDrawing(
+        rollout=rollout,
+        observations=dict(rollout.observations),
+        num_batches=num_batches,
+        batch_size=size,
+        seed=seed,
+    )
+    return drawing, reasons
+
+
+def _batch_size(rollout: Rollout, asked: int | None) -> int:
+    rows = num_rows(rollout)
+    if rollout.algorithm == A2C:
+        if asked not in {None, rows}:
+            raise Mismatch(f"A2C trains on its whole rollout of {rows} rows at once, not on {asked}")
+        return rows
+    # The library draws one smaller batch where its own is larger than the rollout.
+    return min(int(number_of(rollout, "batch_size")), rows) if asked is None else asked
+
+
+def whole_batches(drawing: RolloutDrawing) -> int:
+    """Mini-batches of an epoch that have their full size."""
+    return drawing.num_rows // drawing.batch_size
+
+
+def places(drawing: RolloutDrawing, rows: Array) -> tuple[Array, Array]:
+    """Step and environment of rows that are counted environment by environment."""
+    steps = drawing.rollout.actions.shape[0]
+    return rows % steps, rows // steps

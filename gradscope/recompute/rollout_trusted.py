@@ -1,0 +1,206 @@
+"""True gradients of an on-policy policy with the user's own code in it; they have said that it may run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from gradscope.errors import UsageError
+from gradscope.recompute.batches import draws
+from gradscope.recompute.gradients import BatchGradients, Refusal
+from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.rollout_checks import check_observations
+from gradscope.recompute.rollout_gradients import doubt, drawn
+from gradscope.recompute.rollout_live import live_on_policy
+from gradscope.recompute.rollout_support import distribution_of, settings_of
+from gradscope.recompute.trusted.chance import borrowed
+from gradscope.recompute.trusted.guest import Guest, GuestFailed
+from gradscope.recompute.trusted.live import live, load, recipe
+from gradscope.recompute.trusted.state import rate_of
+from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types, tensor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.batches import Draws
+    from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Gradients
+    from gradscope.recompute.on_policy import Judged, OnPolicy
+    from gradscope.recompute.rollout_batches import RolloutBatch
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
+    from gradscope.recompute.trusted.live import Live, Recipe
+    from gradscope.recompute.trusted.user_code import UserCode
+
+NOT_HELD: Final = "no optimizer moves this parameter"
+SDE: Final = "state-dependent exploration (gSDE) is not recomputed"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrustedRollout:
+    """Gradients of a checkpoint's own weights; the same surface as ``Recomputed``."""
+
+    layers: tuple[str, ...]
+    """Those that got a gradient in the first batch, in file order."""
+    layer_reasons: Mapping[str, str]
+    reasons: Mapping[str, str]
+    modules: Mapping[str, str]
+    """Type of the module that owns each layer."""
+    _drawing: RolloutDrawing
+    _states: Mapping[str, NDArray[Any]]
+    _guest: Guest
+    _recipe: Recipe
+    _losses: OnPolicy
+    _live: Live
+
+    @property
+    def num_batches(self) -> int:
+        """Mini-batches."""
+        return self._drawing.num_batches
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a mini-batch."""
+        return self._drawing.batch_size
+
+    @property
+    def seed(self) -> int:
+        """As given to set_random_seed."""
+        return self._drawing.seed
+
+    def batches(self) -> Iterator[BatchGradients]:
+        """One mini-batch after the other, from the same seed at every call; weights never change.
+
+        Raises:
+            UsageError: the user's code failed on a later batch.
+        """
+        chance = draws(self.seed)
+        for one in drawn(self._drawing, self._states, chance.rows):
+            yield self._gradients(self._losses, self._live, one, chance)
+
+    def fresh_batches(self) -> Iterator[BatchGradients]:
+        """The same mini-batches through a new policy, as if it had collected them: the healthy baseline.
+
+        Raises:
+            UsageError: the user's code failed.
+        """
+        chance = draws(self.seed)
+        here, losses = self._fresh(chance)
+        for one in drawn(self._drawing, self._states, draws(self.seed).rows):
+            try:
+                values, log_probs, _ = judged(self._guest, losses, here, one, chance)
+            except GuestFailed as problem:
+                raise UsageError(str(problem)) from problem
+            own = replace(one, values=values, log_probs=log_probs)
+            yield self._gradients(losses, here, own, chance)
+
+    def _fresh(self, chance: Draws) -> tuple[Live, OnPolicy]:
+        try:
+            with self._guest.turn(), borrowed(chance.noise, chance.rows):
+                here = live(self._recipe.made())
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return here, live_on_policy(self._drawing, here)
+
+    def _gradients(self, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> BatchGradients:
+        try:
+            with self._guest.turn(), borrowed(chance.noise, chance.rows), torch.enable_grad():
+                here.start()
+                found: Gradients = losses.gradients(here.own, one)
+                held = here.names(here.policy.optimizer)
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return BatchGradients(
+            gradients={name: array_of(each) for name, each in found.by_layer.items() if name in held},
+            clipping=found.clipping,
+            observations=one.stored_observations,
+        )
+
+
+def trusted_rollout(
+    training: Training,
+    drawing: RolloutDrawing,
+    states: Mapping[str, NDArray[Any]],
+    reasons: Mapping[str, str],
+    user_code: UserCode,
+) -> TrustedRollout | Refusal:
+    """Gradients of a checkpoint whose policy needs the user's code, which is imported and run here.
+
+    Raises:
+        UnreadableFile: the checkpoint changed while it was read.
+    """
+    try:
+        _check(training, drawing)
+        if user_code.announce is not None:
+            user_code.announce(user_code.blobs.imports)
+        return _tried(_draft(training, drawing, states, reasons, user_code))
+    except (Mismatch, GuestFailed, UsageError) as problem:
+        return Refusal(reason=str(problem))
+
+
+def judged(guest: Guest, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> Judged:
+    """Values, log-probabilities and entropies as a policy that collects gives them, without gradients."""
+    with guest.turn(), borrowed(chance.noise, chance.rows), torch.no_grad():
+        here.start()
+        here.policy.set_training_mode(False)
+        return losses.judged(here.own, one)
+
+
+def _check(training: Training, drawing: RolloutDrawing) -> None:
+    """Everything that can be told before code is run."""
+    if training.settings.get("use_sde") or drawing.rollout.settings.get("use_sde"):
+        raise Mismatch(SDE)
+    distribution_of(drawing.rollout)
+    settings_of(drawing.rollout)
+    if training.space is not None:
+        check_observations(training, drawing.observations)
+
+
+def _draft(
+    training: Training,
+    drawing: RolloutDrawing,
+    states: Mapping[str, NDArray[Any]],
+    reasons: Mapping[str, str],
+    user_code: UserCode,
+) -> TrustedRollout:
+    guest, chance = Guest(folder=user_code.folder), draws(drawing.seed)
+    with guest.turn(), borrowed(chance.noise, chance.rows):
+        made = recipe(user_code.blobs, rate_of(training))
+        policy = made.made()
+        load(policy, {name: tensor_of(array) for name, array in training.weights.items()})
+        here = live(policy)
+    return TrustedRollout(
+        layers=(),
+        layer_reasons={},
+        reasons=reasons,
+        modules=module_types(here.policy),
+        _drawing=drawing,
+        _states=states,
+        _guest=guest,
+        _recipe=made,
+        _losses=live_on_policy(drawing, here),
+        _live=here,
+    )
+
+
+def _tried(draft: TrustedRollout) -> TrustedRollout | Refusal:
+    """The first batch tells whose weights these are, which layers get gradients, and if the code runs."""
+    here, guest, losses = draft._live, draft._guest, draft._losses  # noqa: SLF001  its own module
+    chance = draws(draft.seed)
+    one = next(drawn(draft._drawing, draft._states, chance.rows))  # noqa: SLF001
+    values, _, _ = judged(guest, losses, here, one, chance)
+    note = doubt(values, one)
+    if isinstance(note, Refusal):
+        return note
+    first = next(draft.batches())
+    held = here.names(here.policy.optimizer)
+    missing = {
+        name: FROZEN if not each.requires_grad else UNREACHED if name in held else NOT_HELD
+        for name, each in here.own.items()
+        if name not in first.gradients
+    }
+    reasons = {**draft.reasons, **note}
+    return replace(draft, layers=tuple(first.gradients), layer_reasons=missing, reasons=reasons)
