@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from recompute.library import Case, Files, assert_equal, library_gradients, loaded, trained
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
+from stable_baselines3.common.utils import set_random_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ MIXED = spaces.Dict(
     }
 )
 FLOATS = spaces.Dict({"b": VECTOR, "a": spaces.Box(-9, 9, (2, 2), np.float64), "gear": spaces.Discrete(3)})
+WITH_IMAGE = spaces.Dict({"camera": IMAGE, "zero": VECTOR})
 SCALED_DICT = spaces.Dict({"camera": SCALED, "b": VECTOR})
 
 NATURE: dict[str, Any] = {"net_arch": [8], "features_extractor_kwargs": {"features_dim": 16}}
@@ -40,29 +43,29 @@ PENDING: dict[str, Any] = {"target_update_interval": 20, "tau": 0.3}
 
 
 def cnn(algorithm: str, space: spaces.Space[Any] = IMAGE, **changes: Any) -> Case:
-    return Case(
-        **{"algorithm": algorithm, "policy": "CnnPolicy", "space": space, "policy_kwargs": NATURE, **changes}
-    )
+    settings = {"policy": "CnnPolicy", "space": space, "policy_kwargs": NATURE, "steps": 40}
+    return Case(**{"algorithm": algorithm, **settings, **changes})
 
 
 def multi(algorithm: str, space: spaces.Space[Any] = MIXED, **changes: Any) -> Case:
-    settings = {"policy": "MultiInputPolicy", "space": space, "policy_kwargs": COMBINED}
-    return Case(**{"algorithm": algorithm, **settings, **changes})
+    return cnn(algorithm, space, **{"policy": "MultiInputPolicy", "policy_kwargs": COMBINED, **changes})
 
 
 CASES = {
     "dqn-cnn": cnn("DQN", options=PENDING),
-    "dqn-cnn-default": cnn("DQN", policy_kwargs={}, steps=40),
-    "dqn-cnn-memory": cnn("DQN", CHANNELS_LAST, options=MEMORY, num_environments=2),
+    "dqn-cnn-default": cnn("DQN", policy_kwargs={}),
+    "dqn-cnn-memory": cnn("DQN", CHANNELS_LAST, options=MEMORY, num_environments=2, steps=80),
     "dqn-cnn-scaled": cnn("DQN", SCALED, policy_kwargs={**NATURE, "normalize_images": False}),
     "dqn-cnn-normalized": cnn(
         "DQN", normalize={"clip_obs": 2.0}, policy_kwargs={**NATURE, "normalize_images": False}
     ),
+    "dqn-mlp-nature": cnn("DQN", policy="MlpPolicy", policy_kwargs={"features_extractor_class": NatureCNN}),
+    "dqn-cnn-flat": cnn("DQN", policy_kwargs={"net_arch": [8], "features_extractor_class": FlattenExtractor}),
     "qrdqn-cnn": cnn("QRDQN", policy_kwargs={**NATURE, "n_quantiles": 5}, options=PENDING),
     "sac-cnn": cnn("SAC"),
     "sac-cnn-shared": cnn("SAC", CHANNELS_LAST, policy_kwargs={**NATURE, **SHARED}, num_environments=2),
     "sac-cnn-unscaled": cnn(
-        "SAC", policy_kwargs={**NATURE, "normalize_images": False}, options={"ent_coef": 0.1}, steps=40
+        "SAC", policy_kwargs={**NATURE, "normalize_images": False}, options={"ent_coef": 0.1}
     ),
     "td3-cnn": cnn("TD3", CHANNELS_LAST),
     "td3-cnn-shared": cnn("TD3", policy_kwargs={**NATURE, **SHARED}),
@@ -70,15 +73,22 @@ CASES = {
     "ddpg-cnn-shared": cnn("DDPG", policy_kwargs={**NATURE, **SHARED}),
     "tqc-cnn": cnn("TQC", policy_kwargs={**NATURE, "n_quantiles": 5}),
     "tqc-cnn-shared": cnn("TQC", policy_kwargs={**NATURE, **SHARED, "n_critics": 3}),
-    "dqn-multi": multi("DQN", options=PENDING, num_environments=2),
+    "dqn-multi": multi("DQN", options=PENDING, num_environments=2, steps=80),
     "qrdqn-multi": multi("QRDQN"),
     "sac-multi": multi("SAC", num_environments=2),
     "sac-multi-shared": multi("SAC", policy_kwargs={**COMBINED, **SHARED}),
     "sac-multi-normalized": multi("SAC", FLOATS, normalize={"norm_obs_keys": ["b", "a"], "clip_obs": 1.0}),
     "sac-multi-one-key": multi("SAC", FLOATS, normalize={"norm_obs_keys": ["a"]}, num_environments=2),
     "sac-multi-scaled": multi("SAC", SCALED_DICT, policy_kwargs={**COMBINED, "normalize_images": False}),
+    "sac-multi-other-key": multi("SAC", WITH_IMAGE, normalize={"norm_obs_keys": ["zero"]}),
+    "sac-multi-image-key": multi(
+        "SAC",
+        WITH_IMAGE,
+        normalize={"norm_obs_keys": ["camera"], "clip_obs": 2.0},
+        policy_kwargs={**COMBINED, "normalize_images": False},
+    ),
     "td3-multi": multi("TD3"),
-    "td3-multi-shared": multi("TD3", policy_kwargs={**COMBINED, **SHARED}),
+    "td3-multi-shared": multi("TD3", policy_kwargs={**COMBINED, **SHARED}, steps=80),
     "ddpg-multi": multi("DDPG", FLOATS),
     "tqc-multi": multi("TQC", FLOATS, num_environments=2),
     "tqc-multi-shared": multi("TQC", policy_kwargs={**COMBINED, **SHARED}),
@@ -146,7 +156,19 @@ def test_every_tensor_is_the_librarys(checkpoints: Callable[[str], list[Files]],
         assert any(gradient.any() for gradient in one.gradients.values())
 
 
-FRESH = [name for name in CASES if "-cnn" in name or "-multi" in name]
+@pytest.mark.parametrize("name", ["dqn-cnn-memory", "sac-multi-shared", "td3-cnn-shared"])
+def test_later_batches_go_on_drawing_on_the_same_weights(
+    checkpoints: Callable[[str], list[Files]], name: str
+) -> None:
+    checkpoint = checkpoints(name)[-1]
+    found = checkpoint.recomputed(batches=3)
+    models = [truth(CASES[name], checkpoint) for _ in range(3)]
+    set_random_seed(5)  # loading a model seeds too
+    for model, one in zip(models, found.batches(), strict=True):
+        assert_equal(one.gradients, library_gradients(model, seed=None))
+
+
+FRESH = [name for name in CASES if name.endswith(("-cnn", "-shared", "-multi"))]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
