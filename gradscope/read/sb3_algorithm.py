@@ -30,6 +30,7 @@ _BY_SETTING: Final[Mapping[str, str]] = {
     "top_quantiles_to_drop_per_net": "TQC",
     "target_entropy": "SAC",
     "policy_delay": "TD3",
+    "n_quantiles": "QRDQN",
     "exploration_fraction": "DQN",
     "cg_max_steps": "TRPO",
     "clip_range": "PPO",

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from makers import sb3_ring
-from recompute.library import Case, Files, assert_equal, trained
+from recompute.library import Case, Files, assert_equal, files, trained, world
 from recompute.user_agents import NAME, gradients_in_train, importable, trusted, truth
+from sb3_contrib import CrossQ
+from stable_baselines3.common.callbacks import CheckpointCallback
 
 from gradscope.errors import UsageError
 from gradscope.read.sb3_blobs import sb3_blobs
@@ -157,6 +159,25 @@ def test_a_module_that_is_not_found(checkpoint_of: Maker) -> None:
     _, checkpoint = checkpoint_of()
     line = f"module {NAME} not found: name its folder with --code DIR, or install it"
     assert trusted(checkpoint, None) == Refusal(reason=line)
+
+
+CROSS = """
+from sb3_contrib.crossq.policies import CrossQPolicy
+
+
+class Crossed(CrossQPolicy):
+    pass
+"""
+
+
+def test_a_policy_of_an_algorithm_that_is_not_known(tmp_path: Path) -> None:
+    """CrossQ's settings look like SAC's, its policy has no targets."""
+    with importable(tmp_path, CROSS) as users:
+        small = {"buffer_size": 60, "learning_starts": 12, "policy_kwargs": {"net_arch": [8]}}
+        model = CrossQ(users.Crossed, world(Case(algorithm="SAC")), batch_size=8, **small)
+        model.learn(40, callback=CheckpointCallback(40, str(tmp_path / "run"), save_replay_buffer=True))
+    found = trusted(files(tmp_path / "run", 40), tmp_path)
+    assert found == Refusal(reason="the checkpoint's policy has no critic_target: it is none of SAC")
 
 
 def test_a_folder_that_is_none(tmp_path: Path, checkpoint_of: Maker) -> None:

@@ -60,6 +60,7 @@ def cases(users: Any) -> dict[str, Case]:
         "DQN clips": Case(algorithm="DQN", options={"max_grad_norm": 0.01}, policy_kwargs=plain),
         "DQN policy": Case(algorithm="DQN", policy=users.DuelingPolicy),
         "DQN activation": Case(algorithm="DQN", policy_kwargs={"net_arch": [8], "activation_fn": users.Sine}),
+        "QRDQN policy": Case(algorithm="QRDQN", policy=users.QuantilePolicy),
         "SAC policy": Case(
             algorithm="SAC", policy=users.TemperedPolicy, policy_kwargs={"net_arch": [8], "temperature": 0.5}
         ),

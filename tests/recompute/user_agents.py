@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SOURCE = '''
 import torch
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from stable_baselines3.sac.policies import SACPolicy
@@ -134,6 +135,10 @@ class DuelingNet(QNetwork):
 class DuelingPolicy(DQNPolicy):
     def make_q_net(self):
         return DuelingNet(**self._update_features_extractor(self.net_args, features_extractor=None))
+
+
+class QuantilePolicy(QRDQNPolicy):
+    """Of the user's module: its class does not say whose algorithm's it is."""
 
 
 class TemperedPolicy(SACPolicy):

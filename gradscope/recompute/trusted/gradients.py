@@ -17,7 +17,7 @@ from gradscope.recompute.ring_checks import check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.live import Recipe, recipe
-from gradscope.recompute.trusted.live_losses import LIVE
+from gradscope.recompute.trusted.live_losses import PARTS
 from gradscope.recompute.trusted.state import State, fresh_state, loaded_state, rate_of
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types
 
@@ -120,8 +120,8 @@ def trusted_gradients(
 
 def _check(training: Training, drawing: Drawing) -> None:
     """Everything that can be told before code is run."""
-    if training.algorithm not in LIVE:
-        known = ", ".join(LIVE)
+    if training.algorithm not in PARTS:
+        known = ", ".join(PARTS)
         raise Mismatch(f"gradients are recomputed for {known}, not for {training.algorithm or 'this policy'}")
     if training.settings.get("use_sde") is True:
         raise Mismatch(SDE)

@@ -84,8 +84,10 @@ class Guest:
         for name in set(sys.modules) - known:
             if folder is not None and _is_below(sys.modules[name], folder) and not _is_ours(name):
                 self._modules[name] = sys.modules.pop(name)
-        for path in [each for each in sys.path_importer_cache if folder and Path(each) == folder]:
-            sys.path_importer_cache.pop(path, None)
+        if folder is not None:
+            inside = f"{folder}{os.sep}"
+            for path in [each for each in sys.path_importer_cache if f"{each}{os.sep}".startswith(inside)]:
+                sys.path_importer_cache.pop(path, None)
 
 
 def told(error: BaseException) -> str:

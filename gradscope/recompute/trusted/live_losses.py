@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.recompute.dqn import dqn
+from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.quantiles import qrdqn, tqc
 from gradscope.recompute.sac import sac
 from gradscope.recompute.td3 import td3
@@ -95,7 +96,7 @@ def live_td3(training: Training, live: Live) -> Losses:
     )
 
 
-LIVE: Final[Mapping[str, Callable[[Training, Live], Losses]]] = {
+_LOSSES: Final[Mapping[str, Callable[[Training, Live], Losses]]] = {
     "DQN": live_dqn,
     "QRDQN": live_qrdqn,
     "SAC": live_sac,
@@ -103,6 +104,35 @@ LIVE: Final[Mapping[str, Callable[[Training, Live], Losses]]] = {
     "TD3": live_td3,
     "DDPG": live_td3,
 }
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "DQN": ("optimizer", "q_net", "q_net_target"),
+    "QRDQN": ("optimizer", "quantile_net", "quantile_net_target"),
+    "SAC": ("actor", "critic", "critic_target"),
+    "TQC": ("actor", "critic", "critic_target"),
+    "TD3": ("actor", "actor_target", "critic", "critic_target"),
+    "DDPG": ("actor", "actor_target", "critic", "critic_target"),
+}
+"""What each algorithm's train() asks of its policy."""
+
+
+def check_parts(training: Training, policy: Any) -> None:
+    """A policy has the parts that its algorithm asks for.
+
+    Raises:
+        Mismatch: it is another algorithm's.
+    """
+    missing = [name for name in PARTS[str(training.algorithm)] if not hasattr(policy, name)]
+    if missing:
+        raise Mismatch(f"the checkpoint's policy has no {missing[0]}: it is none of {training.algorithm}")
+
+
+def live_losses(training: Training, live: Live) -> Losses:
+    """The losses of an algorithm of PARTS.
+
+    Raises:
+        Mismatch: a setting is missing.
+    """
+    return _LOSSES[str(training.algorithm)](training, live)
 
 
 def _values(live: Live, name: str) -> tuple[LiveValues, LiveValues]:

@@ -14,7 +14,7 @@ from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.quantiles import Qrdqn
 from gradscope.recompute.ring_checks import CHOOSERS, check_choices
 from gradscope.recompute.trusted.live import follow, live, load
-from gradscope.recompute.trusted.live_losses import LIVE
+from gradscope.recompute.trusted.live_losses import check_parts, live_losses
 from gradscope.recompute.trusted.live_step import LiveStep, live_step
 from gradscope.recompute.trusted.tensors import tensor_of
 
@@ -64,11 +64,12 @@ def loaded_state(training: Training, drawing: Drawing, recipe: Recipe) -> State:
     """
     policy = recipe.made()
     load(policy, {name: tensor_of(array) for name, array in training.weights.items()})
+    check_parts(training, policy)
     reasons = _followed(training, policy)
+    here = live(policy)
     saved = training.optimizers.get("critic")
     step: LiveStep | str | None = None
-    here = live(policy)
-    if hasattr(policy, "critic"):
+    if training.algorithm not in CHOOSERS:
         optimizer = policy.critic.optimizer
         step = NO_OPTIMIZER if saved is None else live_step(here, optimizer, saved, training.learning_rate)
     entropy = {
@@ -91,7 +92,7 @@ def fresh_state(training: Training, recipe: Recipe) -> State:
     """
     here = live(recipe.made())
     step: LiveStep | str | None = None
-    if hasattr(here.policy, "critic"):
+    if training.algorithm not in CHOOSERS:
         step = live_step(here, here.policy.critic.optimizer, None, training.learning_rate)
     saved = {name: tensor_of(array) for name, array in training.variables.items()}
     entropy = {name: each for name, each in saved.items() if name in {ENTROPY, FIXED_ENTROPY}}
@@ -111,7 +112,7 @@ def _state(
     learned = {ENTROPY: entropy[ENTROPY].requires_grad_()} if ENTROPY in entropy else {}
     return State(
         live=here,
-        losses=LIVE[str(training.algorithm)](training, here),
+        losses=live_losses(training, here),
         parameters={**here.own, **entropy, **learned},
         layers=(*here.online(), *learned),
         step=step,

@@ -90,7 +90,8 @@ def user_model(function: Callable[[], object], weights: Mapping[str, Array]) -> 
     expected = model.state_dict()
     names = named_like(expected, weights)
     arrays = {own: weights[name] for own, name in names.items()}
-    strange = {name: () for name in weights if name not in set(names.values())}
+    known = set(names.values())
+    strange = {name: () for name in weights if name not in known}
     shapes = {own: tuple(array.shape) for own, array in arrays.items()}
     problem = misfit(expected, {**shapes, **strange}, "the model")
     if problem is not None:
