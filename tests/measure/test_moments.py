@@ -275,6 +275,17 @@ def test_one_loud_dead_input_does_not_silence_a_layer() -> None:
     assert (found.silent_rows, found.silent_columns) == (0, 2)
 
 
+def test_a_layer_is_as_silent_as_its_last_living_unit() -> None:
+    only = torch.zeros(SHAPE)
+    only[9] = 1
+    found = Driven().noise(300).noise(300, only).evidence()
+    assert found.silent_at_least == 0
+    assert found.silent_at_most is not None
+    assert found.silent_updates is not None
+    assert found.silent_updates <= found.silent_at_most < 40
+    assert (found.silent_rows, found.silent_columns) == (63, 0)
+
+
 def test_silent_units_and_inputs_are_counted_apart_from_never_trained_ones() -> None:
     mask, _ = planted()
     driven = Driven().noise(300, mask)
