@@ -101,7 +101,12 @@ def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Recompu
 
     settings = means.settings
     found = recompute_rollout(
-        training, rollout, batches=settings.batches, batch_size=settings.batch_size, seed=settings.seed
+        training,
+        rollout,
+        batches=settings.batches,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        user_code=_user_code(training.source, means),
     )
     return found.reason if isinstance(found, Refusal) else found
 
