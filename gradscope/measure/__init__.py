@@ -2,6 +2,7 @@
 
 from gradscope.measure.association import associations
 from gradscope.measure.batches import fraction_interval, mean, summed
+from gradscope.measure.moments import optimizer_evidence
 from gradscope.measure.selectors import overlap_notes, resolve_slices
 from gradscope.measure.shift import ShiftWindow, step_shifts
 from gradscope.measure.slices import active_rows, guess_slices, ranges, resting_values, slice_values
@@ -14,6 +15,7 @@ __all__ = [
     "fraction_interval",
     "guess_slices",
     "mean",
+    "optimizer_evidence",
     "overlap_notes",
     "ranges",
     "resolve_slices",

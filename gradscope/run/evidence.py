@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gradscope.measure.moments import optimizer_evidence
+from gradscope.measure import optimizer_evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
