@@ -27,6 +27,8 @@ class Unpickled:
 
     value: object
     unknown: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...] = ()
+    """The same as module and name within it."""
 
 
 def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] | None = None) -> Unpickled:
@@ -49,4 +51,8 @@ def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] 
     left = len(data) - machine.position
     if left:
         raise Malformed(f"holds {left} bytes after the pickle's end", "Leave this file out: it was altered.")
-    return Unpickled(value=value, unknown=tuple(str(each) for each in machine.unknown.values()))
+    return Unpickled(
+        value=value,
+        unknown=tuple(str(each) for each in machine.unknown.values()),
+        parts=tuple(machine.unknown),
+    )

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed, reading, section_of
@@ -24,12 +24,22 @@ ENTRIES: Final = ("observation_space", "action_space", "policy_class", "policy_k
 """What a policy is made from."""
 CARRIED: Final = "carried by the file itself"
 _CLOUDPICKLE: Final = ("cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast", "cloudpickle")
-_LIBRARIES: Final = re.compile(
-    r"(torch|numpy|gymnasium|gym\.spaces|stable_baselines3|sb3_contrib|cloudpickle|collections|typing|"
-    r"functools|types|abc|enum|dataclasses|copyreg|math)(\..*)?"
+_CLASSES: Final = re.compile(
+    r"(torch\.(nn|optim)|stable_baselines3|sb3_contrib|gymnasium\.spaces|gym\.spaces|collections|typing|abc"
+    r"|enum|dataclasses)(\.\w+)*:_*[A-Z]\w*"
 )
-_RUNNING: Final = {"eval", "exec", "compile", "open", "__import__", "input", "breakpoint"}
-"""Of builtins; all others only make or look up what a class needs."""
+"""Classes of the libraries, as module:name. A dotted name could reach what a module imports itself."""
+_NAMES: Final = re.compile(
+    r"numpy(\.\w+)*:(dtype|ndarray|_frombuffer|_reconstruct|scalar|_*(bit_)?generator_ctor"
+    r"|__pyx_unpickle_SeedSequence|PCG64|MT19937|Generator|SeedSequence|bool_?|(u?int|float|complex)\d+)"
+    r"|torch:(device|Size|strided|(b?float|u?int|complex)\d+|bool|half|double|long)"
+    r"|cloudpickle(\.\w+)?:(_\w+|subimport|dynamic_subimport)|functools:partial|copyreg:_?\w+"
+    r"|(builtins|__builtin__):(type|object|bool|int|float|complex|str|bytes|bytearray|list|tuple|dict|set"
+    r"|frozenset|slice|range|property|staticmethod|classmethod|super|NotImplementedError|Ellipsis)"
+)
+"""Further names that honest pickles of policies and spaces refer to, and that run nothing of the user's."""
+_MODULES: Final = {"torch", "numpy", "math", "gymnasium", "stable_baselines3", "sb3_contrib", "functools"}
+"""That carried functions may use without being told."""
 _SHOWN_NAME: Final = 200
 
 
@@ -81,16 +91,20 @@ def _pickle(entry: object) -> bytes | None:
 
 def _named(pickles: Iterable[bytes]) -> tuple[str, ...]:
     """Names by reference, modules that carried functions use, classes and functions carried by value."""
-    found = _Found(classes=[], functions=[], modules=[], references=[])
+    found = _Found()
     for content in pickles:
-        found.references.extend(unpickled(content, {**NUMPY_TABLE, **found.table()}).unknown)
+        names = unpickled(content, {**NUMPY_TABLE, **found.table()}).parts
+        found.references.extend(f"{module}.{name}" for module, name in names if _is_told(module, name))
     classes = list(dict.fromkeys(found.classes))
     inside = [f".{name}." for name in classes]
     functions = [
         name for name in dict.fromkeys(found.functions) if not any(each in f".{name}" for each in inside)
     ]
-    references = [name for name in dict.fromkeys([*found.references, *found.modules]) if _is_told(name)]
-    carried = [f"{name} ({CARRIED})" for name in (*classes, *functions)]
+    nameless = ["a function"] if len(found.made) > len(found.functions) else []
+    carried = [f"{name} ({CARRIED})" for name in (*classes, *functions, *nameless)]
+    references = dict.fromkeys(
+        [*found.references, *(each for each in found.modules if _is_module_told(each))]
+    )
     return tuple(_shown(name) for name in (*references, *carried))
 
 
@@ -98,16 +112,19 @@ def _named(pickles: Iterable[bytes]) -> tuple[str, ...]:
 class _Found:
     """Fills while a pickle is looked through."""
 
-    classes: list[str]
-    functions: list[str]
-    modules: list[str]
-    references: list[str]
+    classes: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    """Of those made, the ones that were given a state."""
+    modules: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
 
     def table(self) -> Mapping[tuple[str, str], Callable[[Sequence[object]], object]]:
         """Answers to cloudpickle's own calls: stubs, with a note of what they would make."""
         noted = {
             "_make_skeleton_class": lambda given: self._note(self.classes, given, 1),
             "_make_skeleton_enum": lambda given: self._note(self.classes, given, 1),
+            "_make_function": lambda given: self._note(self.made, given, 2),
             "_function_setstate": self._function,
             "subimport": lambda given: self._note(self.modules, given, 0),
             "dynamic_subimport": lambda given: self._note(self.classes, given, 0),
@@ -128,11 +145,13 @@ class _Found:
         return Stub(Global("cloudpickle", "function"), given)
 
 
-def _is_told(name: str) -> bool:
-    module, _, last = name.rpartition(".")
-    if module in {"builtins", "__builtin__"}:
-        return last in _RUNNING
-    return not _LIBRARIES.fullmatch(name)
+def _is_told(module: str, name: str) -> bool:
+    shown = f"{module}:{name}"
+    return not _CLASSES.fullmatch(shown) and not _NAMES.fullmatch(shown)
+
+
+def _is_module_told(name: str) -> bool:
+    return name.partition(".")[0] not in _MODULES
 
 
 def _shown(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import DQN
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
 from gradscope.errors import UnreadableFile
 from gradscope.read.sb3_blobs import sb3_blobs
@@ -100,6 +101,40 @@ def test_calls_that_a_pickle_hides_are_named_and_not_run(call: Any, name: str, t
     )
     assert sb3_blobs(zipped(tmp_path, policy_kwargs=content)).imports == (name,)
     assert not marker.exists()
+
+
+def test_what_a_library_imports_itself_is_told(tmp_path: Path) -> None:
+    """torch has ``os`` in it: a dotted name reaches it."""
+    content = b"\x80\x04\x8c\x05torch\x8c\x09os.system\x93\x8c\x04true\x85R."
+    assert sb3_blobs(zipped(tmp_path, policy_kwargs=content)).imports == ("torch.os.system",)
+    content = b"\x80\x04\x8c\x17cloudpickle.cloudpickle\x8c\x05loads\x93C\x02N.\x85R."
+    assert sb3_blobs(zipped(tmp_path, policy_kwargs=content)).imports == ("cloudpickle.cloudpickle.loads",)
+
+
+def test_a_function_that_is_called_at_once_is_told(tmp_path: Path) -> None:
+    made = b"\x8c\x17cloudpickle.cloudpickle\x8c\x0e_make_function\x93(N}\x8c\x01fNNtR"
+    content = b"\x80\x04" + made + b")R."
+    assert sb3_blobs(zipped(tmp_path, policy_kwargs=content)).imports == (
+        "a function (carried by the file itself)",
+    )
+
+
+PLAIN = {
+    "DQN": ("stable_baselines3", "CartPole-v1", {}),
+    "PPO": ("stable_baselines3", "CartPole-v1", {"activation_fn": torch.nn.ReLU, "ortho_init": False}),
+    "SAC": ("stable_baselines3", "Pendulum-v1", {"optimizer_class": torch.optim.RMSprop}),
+    "TD3": ("stable_baselines3", "Pendulum-v1", {"features_extractor_class": FlattenExtractor}),
+    "TQC": ("sb3_contrib", "Pendulum-v1", {"activation_fn": torch.nn.ELU}),
+    "QRDQN": ("sb3_contrib", "CartPole-v1", {"net_arch": [4]}),
+}
+
+
+@pytest.mark.parametrize("algorithm", PLAIN)
+def test_what_is_the_libraries_own_is_not_told(algorithm: str, tmp_path: Path) -> None:
+    library, env, kwargs = PLAIN[algorithm]
+    maker = getattr(importlib.import_module(library), algorithm)
+    maker("MlpPolicy", gym.make(env), policy_kwargs=dict(kwargs)).save(tmp_path / "model.zip")
+    assert sb3_blobs(tmp_path / "model.zip").imports == ()
 
 
 def test_names_are_fit_to_be_shown(tmp_path: Path) -> None:
