@@ -101,5 +101,7 @@ def _fitting(original: Arrays | None, row: Arrays) -> Arrays | None:
 
 def _same(one: Arrays, other: Arrays) -> NDArray[np.bool_]:
     """By environment, whether all observations are equal."""
-    equal = [(one[key] == other[key]).reshape(len(one[key]), -1).all(1) for key in one]
-    return np.stack(equal).all(axis=0)
+    equal = np.ones(len(next(iter(one.values()))), np.bool_)
+    for key, array in one.items():
+        equal &= (array == other[key]).reshape(len(array), -1).all(1)
+    return equal
