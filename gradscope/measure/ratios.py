@@ -58,7 +58,8 @@ def ratios_of(average: Array, square: Array) -> Ratios:
         root = np.divide(m, np.sqrt(v), out=np.zeros_like(m), where=known)
         ratio = np.square(root, dtype=np.float64)
         least_square = min(least_square, float(v.min(where=stuck, initial=np.inf)))
-        for at, each in enumerate((ratio, known, stuck)):
+        parts = (ratio, known, stuck) if stuck.any() else (ratio, known)
+        for at, each in enumerate(parts):
             sums[0][at, start : start + step] += each.sum((1, 2))
             sums[1][at] += each.sum((0, 2))
     total = sums[0].sum(1)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 RARE: Final = 0.01
 """Chance that a single draw falls below what ``luck`` allows for."""
-PRECISION: Final = 1e-3
+PRECISION: Final = 0.01
 """Updates to which a curve is solved."""
 _HALVINGS: Final = 60
 
@@ -72,13 +73,19 @@ class Decay:
 
         Chernoff: P(chi-square of n / n <= x) <= (x exp(1 - x))^(n / 2), solved for ``chance``.
         """
-        wanted = 2 * math.log(chance) / num_independent
-        low, high = wanted - 1, 0.0
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            below = middle + 1 - math.exp(middle) < wanted
-            low, high = (middle, high) if below else (low, middle)
-        return -low / 2 / self.per_update
+        return -_smallest(num_independent, chance) / 2 / self.per_update
+
+
+@lru_cache(maxsize=1024)
+def _smallest(num_independent: int, chance: float) -> float:
+    """Logarithm of the x above."""
+    wanted = 2 * math.log(chance) / num_independent
+    low, high = wanted - 1, 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = middle + 1 - math.exp(middle) < wanted
+        low, high = (middle, high) if below else (low, middle)
+    return low
 
 
 def solved(curve: Callable[[float], float], log_ratio: float, num_updates: int) -> float:
