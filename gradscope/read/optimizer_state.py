@@ -133,18 +133,25 @@ def _fits(states: Mapping[object, object], numbers: Sequence[object], order: Ten
 
 
 def _interchangeable(order: Tensors) -> frozenset[str]:
-    """Parameters of networks that could change places: of several layers each, with the same shapes."""
+    """Parameters of networks that could change places: of several layers each, with the same shapes.
+
+    Networks that are only numbered (blocks.0, blocks.1, q1, q2) stand in the order of their numbers.
+    """
     parts = [name.split(".") for name in order]
     depth = len(list(takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))))
     networks: dict[str, list[str]] = {}
     for name, each in zip(order, parts, strict=True):
         networks.setdefault(".".join(each[: depth + 1]), []).append(name)
     alike: dict[tuple[object, ...], list[str]] = {}
-    for names in networks.values():
+    for network, names in networks.items():
         if len({name.rpartition(".")[0] for name in names}) > 1:
-            alike.setdefault(tuple(order[name].shape for name in names), []).append(names[0])
-    loose = {first for firsts in alike.values() if len(firsts) > 1 for first in firsts}
-    return frozenset(name for names in networks.values() if names[0] in loose for name in names)
+            alike.setdefault(tuple(order[name].shape for name in names), []).append(network)
+    loose = {each for found in alike.values() if len(set(map(_unnumbered, found))) > 1 for each in found}
+    return frozenset(name for network, names in networks.items() if network in loose for name in names)
+
+
+def _unnumbered(name: str) -> str:
+    return "".join(each for each in name if not each.isdigit())
 
 
 def _state(state: object, settings: Mapping[str, object]) -> Moments:

@@ -160,6 +160,19 @@ def test_two_networks_of_one_shape_could_stand_in_either_order(tmp_path: Path, s
             assert "named_parameters()" in layers[name].reasons["moments"]
 
 
+def test_numbered_blocks_of_one_shape_stand_in_their_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    blocks = nn.Sequential(*(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)) for _ in range(3)))
+    model = nn.ModuleDict({"blocks": blocks})
+    optimizer = torch.optim.Adam(model.parameters())
+    step(blocks, optimizer)
+    layers = saved(tmp_path / "m.pt", model, optimizer)
+    assert len(layers) == 12
+    for name, parameter in model.named_parameters():
+        expected = optimizer.state[parameter]["exp_avg"].numpy()
+        np.testing.assert_array_equal(layers[name].moments["exp_avg"], expected)
+
+
 def test_two_networks_of_different_shapes_have_one_order(tmp_path: Path) -> None:
     model = TwoNetworks(third=1)
     optimizer = torch.optim.Adam(model.parameters())
