@@ -79,7 +79,8 @@ class OptimizerEvidence:
     silent_columns: int | None = None
     """Inputs that were trained once and whose own silence is at least one update."""
     activity_rate: float | None = None
-    """Share of the last updates in which an element had a gradient."""
+    """Share of the last updates in which an element had a gradient, were those as large as the one compared
+    with: a gradient that has doubled looks like a quarter of the updates."""
     num_updates: int | None = None
     """The optimizer's own count of updates of this layer, those with a zero gradient among them."""
     reasons: Reasons = field(default_factory=dict)
