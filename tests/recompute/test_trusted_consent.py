@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
@@ -24,6 +25,7 @@ from gradscope.read.sb3_blobs import sb3_blobs
 from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute import Recomputed, Refusal, recompute_gradients
 from gradscope.recompute.trusted.gradients import RecomputedPolicy
+from gradscope.recompute.trusted.surroundings import surroundings
 
 Maker = Callable[..., tuple[Case, Files]]
 HEAD = """
@@ -194,6 +196,7 @@ def test_a_later_batch_that_fails_is_one_line_too(tmp_path: Path, checkpoint_of:
 
 
 RUDE = """
+import logging
 import random
 import sys
 import warnings
@@ -214,6 +217,7 @@ torch.set_grad_enabled(False)
 torch.set_float32_matmul_precision("medium")
 torch.autograd.set_detect_anomaly(True)
 warnings.simplefilter("error")
+logging.basicConfig(level=1, force=True)
 print("hello from import")
 """
 
@@ -235,6 +239,7 @@ def process_state() -> dict[str, Any]:
         "precision": torch.get_float32_matmul_precision(),
         "anomaly": torch.is_anomaly_enabled(),
         "threads": torch.get_num_threads(),
+        "logging": (logging.root.level, list(logging.root.handlers)),
         "filters": list(warnings.filters),
         "modules": {name for name in sys.modules if NAME in name},
     }
@@ -318,3 +323,12 @@ def test_two_runs_may_have_modules_of_the_same_name(tmp_path: Path, checkpoint_o
     for one, expected in (*found, *found):
         (batch,) = one.batches()
         assert_equal(batch.gradients, expected)
+
+
+def test_the_default_device_is_put_back() -> None:
+    before = surroundings()
+    torch.set_default_device("meta")
+    assert torch.empty(1).device.type == "meta"
+    before.put_back()
+    assert torch.empty(1).device.type == "cpu"
+    assert not torch.overrides._get_current_function_mode_stack()

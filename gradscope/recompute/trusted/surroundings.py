@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
@@ -31,6 +32,9 @@ class Surroundings:
     random_states: tuple[torch.Tensor, Any, Any]
     errors: Any
     """numpy's handling of floating-point errors."""
+    log_level: int
+    log_handlers: Sequence[logging.Handler]
+    """Of the root logger, which basicConfig changes."""
     torch: TorchSettings
 
     def put_back(self) -> None:
@@ -45,6 +49,8 @@ class Surroundings:
         _NUMPY.set_state(self.random_states[1])
         random.setstate(self.random_states[2])
         np.seterr(**self.errors)
+        logging.root.setLevel(self.log_level)
+        logging.root.handlers[:] = self.log_handlers
         self.torch.put_back()
 
 
@@ -65,7 +71,8 @@ class TorchSettings:
         """Make it so again."""
         torch.set_default_dtype(self.dtype)
         if torch.get_default_device() != self.device:
-            torch.set_default_device(self.device)
+            # None is not the same as "cpu", which would slow every call.
+            torch.set_default_device(None if self.device.type == "cpu" else self.device)
         if torch.get_num_threads() != self.num_threads:
             torch.set_num_threads(self.num_threads)
         torch.use_deterministic_algorithms(self.is_deterministic, warn_only=self.warns_only)
@@ -88,6 +95,8 @@ def surroundings() -> Surroundings:
         folder=folder,
         random_states=(torch.get_rng_state(), _NUMPY.get_state(), random.getstate()),
         errors=np.geterr(),
+        log_level=logging.root.level,
+        log_handlers=tuple(logging.root.handlers),
         torch=TorchSettings(
             dtype=torch.get_default_dtype(),
             device=torch.get_default_device(),
