@@ -23,6 +23,8 @@ class LayerCounts:
 
     counts: Sequence[ZeroCount]
     baseline_zero_fraction: float | None
+    sample: Array | None = None
+    """The first batch's gradient, to compare the optimizer's memory with."""
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,12 +48,14 @@ class Counted:
 
 @dataclass(kw_only=True)
 class Tally:
-    """Counts of layers over batches, filled batch by batch: no gradient is kept."""
+    """Counts of layers over batches, filled batch by batch."""
 
     tolerance: float
     modules: Mapping[str, str]
     counts: dict[str, list[ZeroCount]] = field(default_factory=dict)
     norms: list[float | None] = field(default_factory=list)
+    samples: dict[str, Array] = field(default_factory=dict)
+    """The first batch's gradients; no other is kept."""
 
     def add(self, gradients: Iterable[tuple[str, Array]]) -> None:
         """Count one batch."""
@@ -59,6 +63,7 @@ class Tally:
         for name, gradient in gradients:
             count = zero_count(gradient, name=name, module=self.modules.get(name), tolerance=self.tolerance)
             self.counts.setdefault(name, []).append(count)
+            self.samples.setdefault(name, gradient)
             norms.append(count.norm)
         known = [each for each in norms if each is not None]
         self.norms.append(math.hypot(*known) if known else None)

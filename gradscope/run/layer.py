@@ -57,7 +57,8 @@ def layer_gradient(
     layer: Layer, found: LayerCounts | str, settings: Settings, origin: Origin = Origin.STORED
 ) -> LayerGradient:
     """Counts of a layer become its fractions, interval and status; or the reason why there are none."""
-    evidence, why_none = layer_evidence(layer, None)
+    sample = found.sample if isinstance(found, LayerCounts) else None
+    evidence, why_none = layer_evidence(layer, sample)
     bare = LayerGradient(
         name=layer.name,
         shape=layer.shape,

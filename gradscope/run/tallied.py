@@ -1,4 +1,4 @@
-"""Recomputed gradients become counts, batch by batch; no gradient is kept."""
+"""Recomputed gradients become counts, batch by batch."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def tallied(found: Recomputation, settings: Settings, known: RunSlices) -> Count
         active.add(batch.observations)
     for batch in found.fresh_batches():
         fresh.add((name, batch.gradients[name]) for name in wanted if name in batch.gradients)
+        fresh.samples.clear()
     return Counted(
         layers=_layers(wanted, seen, fresh, len(clippings)),
         layer_reasons=found.layer_reasons,
@@ -98,6 +99,7 @@ def _layers(names: Iterable[str], seen: Tally, fresh: Tally, num_batches: int) -
         name: LayerCounts(
             counts=seen.counts[name],
             baseline_zero_fraction=baseline,
+            sample=seen.samples[name],
             reasons={} if baseline is not None else {"baseline_zero_fraction": NO_FRESH},
         )
         for name, baseline in baselines.items()

@@ -147,9 +147,10 @@ def worst_layers(layers: Iterable[LayerGradient], most: int) -> list[LayerGradie
 
 def origin_words(snapshots: Sequence[SnapshotGradient]) -> str:
     """One line on where gradients come from and which batch they are of."""
-    known = [each for each in snapshots if each.origin is not Origin.NONE]
+    known = [each for each in snapshots if each.zero_fraction is not None]
     if not known:
-        return "no gradients"
+        has_evidence = any(each.origin is Origin.OPTIMIZER for each in snapshots)
+        return "no gradients asked for, only what optimizers remember" if has_evidence else "no gradients"
     first = known[0]
     size = f"batch size {first.batch_size}" if first.batch_size else "batch size unknown"
     batches = (
