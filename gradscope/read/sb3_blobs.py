@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from gradscope.read.zip_members import Member
+
 ENTRIES: Final = ("observation_space", "action_space", "policy_class", "policy_kwargs")
 """What a policy is made from."""
 CARRIED: Final = "carried by the file itself"
@@ -40,6 +42,9 @@ _NAMES: Final = re.compile(
 """Further names that honest pickles of policies and spaces refer to, and that run nothing of the user's."""
 _MODULES: Final = {"torch", "numpy", "math", "gymnasium", "stable_baselines3", "sb3_contrib", "functools"}
 """That carried functions may use without being told."""
+_SYSTEM: Final = "system_info.txt"
+_MAX_SYSTEM: Final = 1 << 16
+_PYTHON: Final = re.compile(r"^- Python: (\d{1,2})\.(\d{1,3})\b", re.MULTILINE)
 _SHOWN_NAME: Final = 200
 
 
@@ -54,6 +59,13 @@ class Sb3Blobs:
     """Entries that are plain JSON."""
     imports: tuple[str, ...]
     """Modules and classes beyond the libraries' own that unpickling them would import or run."""
+    python: tuple[int, int] | None = None
+    """Of the training, as system_info.txt says; code that the file carries is its bytecode."""
+
+    @property
+    def carries_code(self) -> bool:
+        """Whether the pickles hold functions or classes themselves."""
+        return any(CARRIED in name for name in self.imports)
 
 
 def sb3_blobs(path: Path) -> Sb3Blobs:
@@ -75,7 +87,15 @@ def sb3_blobs(path: Path) -> Sb3Blobs:
             pickles=pickles,
             plain={name: each for name, each in there.items() if name not in pickles},
             imports=_named(pickles.values()),
+            python=_python(members),
         )
+
+
+def _python(members: Mapping[str, Member]) -> tuple[int, int] | None:
+    if _SYSTEM not in members:
+        return None
+    told = _PYTHON.search(members[_SYSTEM].content(_MAX_SYSTEM).decode("utf-8", "replace"))
+    return (int(told[1]), int(told[2])) if told else None
 
 
 def _pickle(entry: object) -> bytes | None:

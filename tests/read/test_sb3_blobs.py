@@ -45,6 +45,8 @@ def test_by_reference() -> None:
     found = sb3_blobs(SAMPLES / "collapse" / "rl_model_2000_steps.zip")
     assert found.imports == ("trading_agent.TradingExtractor",)
     assert set(found.pickles) == {"observation_space", "action_space", "policy_class", "policy_kwargs"}
+    assert found.python == (3, 11)
+    assert not found.carries_code
     assert "trading_agent" not in set(sys.modules) - before
 
 
@@ -80,6 +82,8 @@ def test_classes_and_functions_carried_by_value_and_what_they_import(tmp_path: P
     assert "Carried (carried by the file itself)" in found
     assert any(each.endswith("activation (carried by the file itself)") for each in found)
     assert "zipfile" in found
+    assert sb3_blobs(tmp_path / "model.zip").carries_code
+    assert sb3_blobs(tmp_path / "model.zip").python is None
     assert not any("forward" in each or "__init__" in each or "torch" in each for each in found)
 
 

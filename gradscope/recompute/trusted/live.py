@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import io
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -115,8 +116,16 @@ def recipe(blobs: Blobs, learning_rate: float) -> Recipe:
     """Unpickle what makes the policy: this imports and runs the user's code.
 
     Raises:
-        GuestFailed: the checkpoint lacks a part.
+        GuestFailed: the checkpoint lacks a part, or carries bytecode of another Python.
     """
+    own = sys.version_info[:2]
+    if blobs.carries_code and blobs.python not in {None, own}:
+        # Bytecode of another version does anything, a crash of the process among it.
+        theirs = ".".join(map(str, blobs.python or ()))
+        raise GuestFailed(
+            f"the file carries code of Python {theirs}, this is Python {own[0]}.{own[1]}: "
+            "run gradscope with that one, or define the class in a module before training"
+        )
     # A dependency of the library's, which need not be installed.
     cloudpickle = importlib.import_module("cloudpickle")
     missing = [

@@ -25,6 +25,14 @@ class Blobs(Protocol):
     def imports(self) -> tuple[str, ...]:
         """Of the user's: what unpickling them imports or runs."""
 
+    @property
+    def python(self) -> tuple[int, int] | None:
+        """Version that wrote them, where it is known."""
+
+    @property
+    def carries_code(self) -> bool:
+        """Whether they hold functions or classes themselves, as bytecode."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UserCode:
