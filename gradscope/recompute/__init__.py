@@ -1,10 +1,14 @@
-"""RECOMPUTE: checkpoint + replay buffer -> the gradients the library's next train() would see.
+"""RECOMPUTE: checkpoint + replay buffer or rollout -> the gradients the library's next train() would see.
 
 ``recompute_gradients`` draws the batches (batches.py) from random states of its own and does the losses
 of one algorithm (dqn.py, sac.py, td3.py, quantiles.py) over networks that play the parts roles.py names.
 They are rebuilt from their weights in plain torch (plain.py, extractors.py, networks.py): neither the
 producing library nor any code of the files is run. Everything it is not sure of is a Refusal
 (support.py, ring_checks.py). fresh.py makes the healthy baseline.
+
+``recompute_rollout`` does the same for PPO, A2C and RecurrentPPO from a rollout that the recorder stored:
+mini-batches (rollout_batches.py, recurrent_batches.py), losses (on_policy.py), policies
+(on_policy_networks.py, recurrent.py), doubts (rollout_checks.py), baseline (on_policy_fresh.py).
 """
 
 from gradscope.recompute.batches import Drawing
@@ -14,5 +18,14 @@ from gradscope.recompute.gradients import (
     Refusal,
     recompute_gradients,
 )
+from gradscope.recompute.rollout_gradients import RecomputedRollout, recompute_rollout
 
-__all__ = ["BatchGradients", "Drawing", "Recomputed", "Refusal", "recompute_gradients"]
+__all__ = [
+    "BatchGradients",
+    "Drawing",
+    "Recomputed",
+    "RecomputedRollout",
+    "Refusal",
+    "recompute_gradients",
+    "recompute_rollout",
+]

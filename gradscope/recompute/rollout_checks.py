@@ -68,7 +68,9 @@ def check_algorithm(training: Training, rollout: Rollout) -> None:
         raise Mismatch(
             f"rollouts of {rollout.algorithm[:80]} are not recomputed, only {', '.join(ON_POLICY)}"
         )
-    if training.algorithm not in {None, rollout.algorithm}:
+    # With a policy of the user's own, a checkpoint of RecurrentPPO looks like one of PPO.
+    alike = {PPO} if rollout.algorithm == RECURRENT and training.policy_class not in POLICIES else set()
+    if training.algorithm not in {None, rollout.algorithm} | alike:
         raise Mismatch(f"the rollout is of {rollout.algorithm}, the checkpoint of {training.algorithm}")
     steps, environments = rollout.actions.shape[:2]
     expected = {"num_timesteps": rollout.step, "n_steps": steps, "n_envs": environments}

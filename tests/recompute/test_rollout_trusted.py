@@ -47,6 +47,13 @@ class Doubting(ActorCriticPolicy):
 
     def predict_values(self, obs):
         return self.doubt * super().predict_values(obs)
+
+
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+
+
+class Remembering(RecurrentActorCriticPolicy):
+    """Only its name is new."""
 '''
 )
 DICT = spaces.Dict({"market": spaces.Box(-3, 3, (4,), np.float32), "mode": spaces.Discrete(3)})
@@ -69,6 +76,9 @@ def cases(users: Any) -> dict[str, OnPolicyCase]:
         "keyed": case("Keyed", policy="MultiInputPolicy", space=DICT),
         "RecurrentPPO": case("Plain", "RecurrentPPO", policy="MlpLstmPolicy", more=lstm, num_environments=2),
         "policy": OnPolicyCase(algorithm="PPO", policy=users.Doubting),
+        "recurrent policy": OnPolicyCase(
+            algorithm="RecurrentPPO", policy=users.Remembering, policy_kwargs={"net_arch": [8], **lstm}
+        ),
         "activation": OnPolicyCase(
             algorithm="PPO", policy_kwargs={"net_arch": [8], "activation_fn": users.Sine}
         ),
