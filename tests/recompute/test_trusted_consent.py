@@ -136,7 +136,7 @@ FAILED = "the user's code failed: "
 FAILING = {
     "missing class": ("pass", "del Plain", f"{FAILED}AttributeError: "),
     "other import": ("pass", "import no_such_module", "module no_such_module not found: name its folder"),
-    "library": ("pass", "import sb3_contrib.no", "sb3_contrib is not installed: pip install sb3-contrib"),
+    "library": ("pass", "import sb3_contrib.no", "module sb3_contrib.no not found: name its folder"),
     "exits": ("pass", "raise SystemExit(3)", f"{FAILED}SystemExit: 3"),
     "syntax": ("pass", "def :", f"{FAILED}SyntaxError: "),
     "forward": ("raise ValueError('two\\nlines')", "", f"{FAILED}ValueError: two lines"),
@@ -180,6 +180,19 @@ def test_a_policy_of_an_algorithm_that_is_not_known(tmp_path: Path) -> None:
         model.learn(40, callback=CheckpointCallback(40, str(tmp_path / "run"), save_replay_buffer=True))
     found = trusted(files(tmp_path / "run", 40), tmp_path)
     assert found == Refusal(reason="the checkpoint's policy has no critic_target: it is none of SAC")
+
+
+@pytest.mark.parametrize(
+    ("library", "pip"), [("cloudpickle", "stable-baselines3"), ("sb3_contrib", "sb3-contrib")]
+)
+def test_a_library_that_is_not_installed(
+    library: str, pip: str, tmp_path: Path, checkpoint_of: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, checkpoint = checkpoint_of()
+    folder = behaving(tmp_path, rest="import sb3_contrib")
+    monkeypatch.setitem(sys.modules, library, None)  # as Python itself marks what cannot be imported
+    found = trusted(checkpoint, folder)
+    assert found == Refusal(reason=f"{library} is not installed: pip install {pip}")
 
 
 def test_a_folder_that_is_none(tmp_path: Path, checkpoint_of: Maker) -> None:

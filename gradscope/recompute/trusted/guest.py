@@ -93,9 +93,8 @@ class Guest:
 def told(error: BaseException) -> str:
     """What an exception of the user's code comes to, in one line, and what to try."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    root = (missing or "").partition(".")[0]
-    if root in _PIP:
-        return f"{root} is not installed: pip install {_PIP[root]}"
+    if missing in _PIP:
+        return f"{missing} is not installed: pip install {_PIP[missing]}"
     if missing is not None:
         return f"module {one_line(missing)} not found: name its folder with --code DIR, or install it"
     text = one_line(str(error))
