@@ -25,10 +25,11 @@ $(VENV)/dev.done: pyproject.toml | $(VENV)/torch.done
 	$(PIP) $(TORCH) --editable '.[dev]'
 	@touch $@ $(VENV)/gradscope.done
 
-demo: $(VENV)/gradscope.done  ## scan, correlate and report the collapsed sample run
+demo: $(VENV)/gradscope.done  ## scan, correlate and report the collapsed sample run; true gradients of another
 	$(BIN)/gradscope scan sample_checkpoints/collapse
 	$(BIN)/gradscope correlate --positions
 	$(BIN)/gradscope report
+	$(BIN)/gradscope scan sample_checkpoints/confounded --source recomputed
 
 test: $(VENV)/dev.done  ## run all tests
 	$(BIN)/python -m pytest
@@ -45,6 +46,7 @@ samples: $(VENV)/dev.done  ## train the samples anew (some minutes)
 bench: $(VENV)/dev.done  ## print ratios against what a user would do otherwise
 	$(BIN)/python tests/bench/scan_against_torch.py
 	$(BIN)/python tests/bench/recorder_overhead.py
+	$(BIN)/python tests/bench/recompute_against_library.py
 
 wheel: $(VENV)/dev.done  ## build the wheel, install it in a clean environment, use it on a sample
 	rm -rf build/wheel && mkdir -p build/wheel

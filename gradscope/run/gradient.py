@@ -77,7 +77,7 @@ def snapshot_gradient(
         clip_coefficient=chosen.clipping.clip_coefficient,
         reasons=reasons,
         layers=layers,
-        notes=(*moment.main.notes, *moment.notes, *_recorder_notes(moment)),
+        notes=(*moment.main.notes, *moment.notes, *_recorder_notes(moment, chosen)),
         **totals,
         **{key: chosen.batch.get(key) for key in ("num_batches", "batch_size", "seed")},
     )
@@ -197,5 +197,8 @@ def _reasons(
     return {key: value for key, value in reasons.items() if value}
 
 
-def _recorder_notes(moment: Moment) -> tuple[str, ...]:
-    return moment.recorded.notes if moment.checkpoint and moment.recorded else ()
+def _recorder_notes(moment: Moment, chosen: _Chosen) -> tuple[str, ...]:
+    """Where its gradients are the ones shown, and the checkpoint's own notes are not the same."""
+    if chosen.origin is not Origin.STORED or moment.checkpoint is None or moment.recorded is None:
+        return ()
+    return moment.recorded.notes

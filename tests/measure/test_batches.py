@@ -12,7 +12,6 @@ from scipy import stats
 
 from gradscope.measure import fraction_interval, summed, zero_count
 
-
 if TYPE_CHECKING:
     from gradscope.records import ZeroCount
 

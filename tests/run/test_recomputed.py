@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from gradscope.records import LayerGradient, Normalizer, Origin, SnapshotGradien
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 STEP = 128
 
@@ -152,3 +152,13 @@ def test_only_layers_that_are_asked_for(sb3_files: Callable[[str], Path]) -> Non
     whole = scan(sb3_files("SAC"), settings=replace(Settings(), batches=1)).snapshots[-1]
     assert layers_of(snapshot)["actor.mu.weight"] == layers_of(whole)["actor.mu.weight"]
     assert open_snapshot(sb3_files("SAC") / f"rl_model_{STEP}_steps.zip").layers
+
+
+def test_what_the_recorder_noted_is_not_said_of_recomputed_gradients() -> None:
+    folder = Path(__file__).parents[2] / "sample_checkpoints" / "confounded"
+    stored, recomputed = (
+        scan(folder, settings=Settings(source=source, batches=1)).snapshots[-1]
+        for source in ("stored", "recomputed")
+    )
+    assert any("one update after the save" in note for note in stored.notes)
+    assert not recomputed.notes
