@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gradscope.errors import UsageError
 from gradscope.run.tallied import tallied
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ def recomputed(moment: Moment, known: RunSlices, means: Means) -> Counted | str:
         UnreadableFile: a file changed or broke since it was opened.
     """
     found = recomputation(moment, means)
-    return found if isinstance(found, str) else tallied(found, means.settings, known)
+    if isinstance(found, str):
+        return found
+    try:
+        return tallied(found, means.settings, known)
+    except UsageError as error:
+        # Code of the user's that failed on a later batch: the other snapshots go on.
+        return str(error)
 
 
 def recomputation(moment: Moment, means: Means) -> Recomputation | str:

@@ -60,6 +60,7 @@ def _row(layer: LayerGradient, num_batches: int | None) -> list[str | Text]:
 
 
 def _interval(layer: LayerGradient) -> str:
-    if layer.interval is None:
+    """Of the zeros shown: expected ones are in the interval that was measured, but not in the column."""
+    if layer.interval is None or (layer.anatomy and layer.anatomy.expected):
         return "?"
     return " to ".join(percent(each).removesuffix(" %") for each in layer.interval)

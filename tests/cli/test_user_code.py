@@ -158,3 +158,20 @@ def test_a_function_that_fails_is_a_reason(tmp_path: Path) -> None:
     done = gradscope("scan", "sup", *options, directory=tmp_path, width=200)
     assert done.code == 0
     assert "no data here" in done.out
+
+
+def test_code_that_fails_on_a_later_batch_leaves_the_other_snapshots(tmp_path: Path) -> None:
+    make_digits(tmp_path)
+    moody = "        CALLS.append(1)\n        assert len(CALLS) < 2 or model[2].bias[0] < 9, 'second call'\n"
+    text = DIGITS.replace("import torch", "import torch\nCALLS = []", 1)
+    (tmp_path / "digits.py").write_text(text.replace("        print(", f"{moody}        print("))
+    good = torch.load(tmp_path / "sup" / "step_7.pt")
+    good["model"]["2.bias"][0], good["step"] = 10.0, 6
+    torch.save(good, tmp_path / "sup" / "step_6.pt")
+    options = ["--model", "digits:digits", "--code", ".", "--trust", "--replay", "sup/batch.pt"]
+    options += ["--batch-size", "10", "--batches", "3", "--json"]
+    done = gradscope("scan", "sup", *options, directory=tmp_path)
+    assert done.code == 0
+    first, second = json.loads(done.out)["snapshots"]
+    assert "second call" in first["reasons"]["zero_fraction"]
+    assert second["origin"] == "recomputed"
