@@ -5,6 +5,7 @@ under the same name; it is never 0. Fractions are 0..1.
 """
 
 from gradscope.records.collected import Normalizer, Replay, Ring, Rollout
+from gradscope.records.explained import Effect, Evidence, Explanation, Finding, UnitActivity, Verdict
 from gradscope.records.found import (
     Association,
     AssociationReport,
@@ -52,6 +53,10 @@ __all__ = [
     "Clipping",
     "ColumnShift",
     "Crossing",
+    "Effect",
+    "Evidence",
+    "Explanation",
+    "Finding",
     "Layer",
     "LayerGradient",
     "LeftOut",
@@ -75,6 +80,8 @@ __all__ = [
     "Timeline",
     "TimelineFile",
     "TimelineLayer",
+    "UnitActivity",
+    "Verdict",
     "ZeroAnatomy",
     "ZeroCount",
 ]
