@@ -55,6 +55,8 @@ _HARMLESS: Final = frozenset(
 """policy_kwargs that are looked at, that weights show anyway, or that only gSDE asks for."""
 _PLAIN_LSTM: Final = {"dropout": 0, "bidirectional": False, "batch_first": False, "proj_size": 0}
 LSTM: Final = "lstm_actor."
+_MAX_NUMBER: Final = 1e18
+"""Beyond any setting that is meant as a number."""
 _CHOICES: Final = ("Discrete", "MultiDiscrete")
 
 
@@ -153,6 +155,6 @@ def number_of(rollout: Rollout, name: str) -> float:
     value = rollout.settings.get(name)
     if value == "inf":
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_NUMBER:
         raise Mismatch(f"the rollout's settings hold no number {name}")
     return float(value)

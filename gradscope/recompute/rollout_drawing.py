@@ -82,7 +82,7 @@ def _batch_size(rollout: Rollout, asked: int | None) -> int:
             raise Mismatch(f"A2C trains on its whole rollout of {rows} rows at once, not on {asked}")
         return rows
     # The library draws one smaller batch where its own is larger than the rollout.
-    return min(int(number_of(rollout, "batch_size")), rows) if asked is None else asked
+    return int(min(number_of(rollout, "batch_size"), rows)) if asked is None else asked
 
 
 def whole_batches(drawing: RolloutDrawing) -> int:

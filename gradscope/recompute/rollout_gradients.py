@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from gradscope.recompute.trusted.user_code import UserCode
     from gradscope.records import Rollout
 
+MAX_LOG_STD: Final = 80
+"""Its exponential is still a float32."""
 NEAR: Final = 1e-4
 FAR: Final = 1e-2
 """Relative differences of values: up to NEAR by rounding (another device), beyond FAR by other weights."""
@@ -188,7 +190,7 @@ def fresh_weights(
         {name: tuple(each.shape) for name, each in parameters.items()},
         seed,
         is_orthogonal=settings.get("ortho_init") is not False,
-        log_std=float(log_std) if isinstance(log_std, int | float) else 0.0,
+        log_std=float(log_std) if isinstance(log_std, int | float) and abs(log_std) < MAX_LOG_STD else 0.0,
     )
 
 

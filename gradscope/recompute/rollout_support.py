@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TANH: Final = next(name for name in ACTIVATIONS if name.endswith("Tanh"))
 _CHOICES: Final = ("Discrete", "MultiDiscrete", "MultiBinary")
+_ACTIONS: Final = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 _MAX_CHOICES: Final = 1 << 20
 
 
@@ -73,10 +74,10 @@ def distribution_of(rollout: Rollout) -> Distribution:
         Mismatch: a space of another kind, or the rollout's actions do not lie in it.
     """
     space, actions = rollout.settings.get("action_space"), rollout.actions
-    kind = space.get("kind") if isinstance(space, dict) else None
+    kind = str(space.get("kind")) if isinstance(space, dict) else ""
     sizes = _sizes(space.get("sizes", space.get("shape"))) if isinstance(space, dict) else ()
     num_actions = math.prod(sizes) if kind in {"Box", "MultiBinary"} else len(sizes)
-    if not sizes or num_actions != actions.shape[2] or actions.dtype.kind not in "iuf":
+    if not sizes or num_actions != actions.shape[2] or actions.dtype.name not in _ACTIONS:
         raise Mismatch(f"actions {actions.dtype} {actions.shape[2:]} do not fit a space {str(space)[:80]}")
     if kind == "Box":
         return Gaussian(num_outputs=num_actions)
@@ -91,7 +92,7 @@ def distribution_of(rollout: Rollout) -> Distribution:
         raise Mismatch("sb3-contrib's own RecurrentPPO cannot train on MultiBinary actions")
     if kind == "MultiBinary":
         return Bernoulli(num_outputs=num_actions)
-    raise Mismatch(f"actions of a space {str(kind)[:80]} are not recomputed")
+    raise Mismatch(f"actions of a space {kind[:80]} are not recomputed")
 
 
 def own_shapes(training: Training) -> Shapes:
@@ -106,6 +107,8 @@ def own_shapes(training: Training) -> Shapes:
         array, own = training.weights[name], EXTRACTOR + name.partition(EXTRACTOR)[2]
         if array.dtype != np.float32:
             raise Mismatch(f"the policy's weights are {array.dtype}, not float32")
+        if not array.size:
+            raise Mismatch(f"{name} of shape {array.shape} holds no weights")
         if not name.startswith(copies):
             found[name] = tuple(array.shape)
         elif own not in training.weights or training.weights[own].tobytes() != array.tobytes():
