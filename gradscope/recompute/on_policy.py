@@ -44,11 +44,6 @@ class RecurrentActorCritic(Protocol):
         """Values, log-probabilities of the actions, entropies: each [rows], padding among them."""
 
 
-def rollout_reason(algorithm: str) -> str:
-    """Why there is no gradient where the recorder stored no rollout, and how to get one next time."""
-    return f"{algorithm} saves no rollout; record it: GradscopeCallback(..., save_rollout=True)"
-
-
 @dataclass(frozen=True, kw_only=True)
 class OnPolicySettings:
     """Numbers of one update."""

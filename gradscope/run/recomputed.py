@@ -24,6 +24,8 @@ NO_REPLAY: Final = (
     "no replay buffer of this step: save one with each checkpoint (save_replay_buffer=True) "
     "or name one with --replay"
 )
+ON_POLICY: Final = ("PPO", "A2C", "RecurrentPPO")
+NO_ROLLOUT: Final = "{} saves no rollout; record it: GradscopeCallback(..., save_rollout=True)"
 NO_CHECKPOINT: Final = "only a recorder file is here: recomputing needs the checkpoint"
 NOT_SB3: Final = (
     "which model and loss this checkpoint belongs to is not known: name them with --model, "
@@ -45,8 +47,10 @@ def recomputed(moment: Moment, known: RunSlices, means: Means) -> Counted | str:
     found = recomputation(moment, means)
     if isinstance(found, str):
         return found
+    is_rollout = means.given.rollout is not None or moment.rollout is not None
     try:
-        return tallied(found, means.settings, known)
+        # A rollout holds what VecNormalize left: where its columns rest is not known.
+        return tallied(found, means.settings, known, is_raw=not (is_rollout and known.normalised))
     except UsageError as error:
         # Code of the user's that failed on a later batch: the other snapshots go on.
         return str(error)
@@ -77,10 +81,8 @@ def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Recomp
     ring = _ring(moment, means)
     if ring is not None:
         return _off_policy(training, ring, moment, means)
-    from gradscope.recompute.on_policy import ON_POLICY, rollout_reason  # noqa: PLC0415  torch, lazily
-
     algorithm = moment.main.algorithm
-    return rollout_reason(algorithm) if algorithm in ON_POLICY else NO_REPLAY
+    return NO_ROLLOUT.format(algorithm) if algorithm in ON_POLICY else NO_REPLAY
 
 
 def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means) -> Recomputation | str:

@@ -67,11 +67,14 @@ class Recomputation(Protocol):
         """Of a fresh network's, on the same rows."""
 
 
-def tallied(found: Recomputation, settings: Settings, known: RunSlices) -> Counted:
-    """Counts over all batches, and over the same batches of a fresh network."""
+def tallied(found: Recomputation, settings: Settings, known: RunSlices, *, is_raw: bool = True) -> Counted:
+    """Counts over all batches, and over the same batches of a fresh network.
+
+    ``is_raw``: whether the batches' rows are as they were collected, so that activity can be counted.
+    """
     wanted = [name for name in found.layers if settings.wants_layer(name)]
     seen, fresh = (Tally(tolerance=settings.zero_tolerance, modules=found.modules) for _ in range(2))
-    active, clippings = ActivityCount(known=known), []
+    active, clippings = ActivityCount(known=known, is_counted=is_raw), []
     for batch in found.batches():
         seen.add((name, batch.gradients[name]) for name in wanted if name in batch.gradients)
         clippings.append(batch.clipping)

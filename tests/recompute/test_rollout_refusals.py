@@ -20,7 +20,6 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute.gradients import Refusal
-from gradscope.recompute.on_policy import rollout_reason
 from gradscope.recompute.rollout_gradients import recompute_rollout
 
 if TYPE_CHECKING:
@@ -178,12 +177,6 @@ def test_lstm_states_that_are_missing(recurrent: OnPolicyFiles, tmp_path: Path) 
     wide = {f"lstm_states.{kind}": np.zeros((32, 1, 1, 9), np.float32) for kind in kinds}
     assert "have (1, 9) layers and units, the LSTM (1, 3)" in reason(
         changed(recurrent, tmp_path, arrays=wide)
-    )
-
-
-def test_without_a_rollout_the_reason_says_how_to_get_one() -> None:
-    assert (
-        rollout_reason("PPO") == "PPO saves no rollout; record it: GradscopeCallback(..., save_rollout=True)"
     )
 
 
