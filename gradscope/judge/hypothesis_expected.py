@@ -1,0 +1,118 @@
+"""Zeros that are no fault, and weights that never learned at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gradscope.judge.hypothesis_facts import (
+    LIMIT_SOURCE,
+    NO_BAD_LAYER,
+    bad_layers,
+    not_testable,
+    percent,
+    rejected,
+    supported,
+    why_no_zeros,
+    words_of,
+)
+from gradscope.records import Evidence
+
+if TYPE_CHECKING:
+    from gradscope.judge.hypothesis_facts import Facts
+    from gradscope.records import Finding, LayerGradient
+
+EXPECTED: Final = "expected-zeros"
+NEVER: Final = "never-trained"
+DO_NOTHING: Final = (
+    "Nothing: a key bias cannot receive gradient, because softmax ignores a shift common to all keys."
+)
+DO_NEVER: Final = (
+    "Check that these weights are meant to learn: requires_grad, a detached branch, an input that was flat "
+    "from the start. Where they are frozen on purpose, nothing."
+)
+GET_STATE: Final = (
+    "Save the optimizer's state with the checkpoint: Adam remembers which weights ever had a gradient."
+)
+
+
+def expected_zeros(facts: Facts) -> Finding:
+    """Zeros that cannot be anything else: the key bias of softmax attention."""
+    problem = why_no_zeros(facts)
+    if facts.snapshot.num_zero is None:
+        return not_testable(EXPECTED, problem or "no gradient")
+    amounts = {
+        layer.name: float(layer.anatomy.expected)
+        for layer in facts.snapshot.layers
+        if layer.anatomy is not None and layer.anatomy.expected
+    }
+    if not amounts:
+        return rejected(EXPECTED, "no layer has zeros that its kind explains", share_of_zeros=0.0)
+    by_name = {layer.name: layer for layer in facts.snapshot.layers}
+    evidence = [
+        Evidence(
+            measure=f"share of {name} that cannot receive gradient", value=zeros / facts.seen(by_name[name])
+        )
+        for name, zeros in amounts.items()
+    ]
+    reason = f"{sum(amounts.values()):,.0f} zeros of {words_of(list(amounts))} are the key bias, no fault"
+    return supported(EXPECTED, facts, amounts, reason, evidence=evidence, what_to_do=DO_NOTHING)
+
+
+def never_trained(facts: Facts) -> Finding:
+    """Weights that the optimizer has never seen a gradient of."""
+    unreached = list(facts.unreached)
+    if unreached:
+        reason = f"the optimizer holds no state of {words_of(unreached)}: no gradient ever reached it"
+        evidence = [
+            Evidence(measure="layers no gradient ever reached", value=float(len(unreached)), limit=0.0)
+        ]
+        return supported(
+            NEVER, facts, dict.fromkeys(unreached, 0.0), reason, evidence=evidence, what_to_do=DO_NEVER
+        )
+    known = [layer for layer in facts.snapshot.layers if _never(layer) is not None]
+    if not known:
+        why = _why_no_state(facts)
+        return not_testable(NEVER, f"what the optimizer remembers is not known: {why}", GET_STATE)
+    bad = [layer for layer in bad_layers(facts) if _never(layer) is not None]
+    evidence = [
+        Evidence(
+            measure=f"share of {layer.name} never trained",
+            value=_never(layer),
+            limit=facts.warn(layer),
+            source=LIMIT_SOURCE,
+        )
+        for layer in bad
+    ]
+    lost = [layer for layer in bad if (_never(layer) or 0.0) >= facts.warn(layer)]
+    if lost:
+        amounts = {layer.name: _never_zeros(facts, layer) for layer in lost}
+        most = max(_never(layer) or 0.0 for layer in lost)
+        reason = f"{percent(most)} of {words_of([layer.name for layer in lost])} never had a gradient"
+        return supported(NEVER, facts, amounts, reason, evidence=evidence, what_to_do=DO_NEVER)
+    if not bad:
+        return rejected(NEVER, NO_BAD_LAYER, evidence)
+    most = max(_never(layer) or 0.0 for layer in bad)
+    return rejected(
+        NEVER, f"these layers did learn once: at most {percent(most)} of one never had a gradient", evidence
+    )
+
+
+def _never(layer: LayerGradient) -> float | None:
+    """Without the elements that cannot be trained."""
+    if layer.optimizer is None or layer.optimizer.never_trained_fraction is None:
+        return None
+    expected = layer.anatomy.expected if layer.anatomy is not None else 0
+    return max(layer.optimizer.never_trained_fraction - expected / max(layer.num_elements, 1), 0.0)
+
+
+def _never_zeros(facts: Facts, layer: LayerGradient) -> float:
+    return min(float(layer.num_zero or 0), (_never(layer) or 0.0) * facts.seen(layer))
+
+
+def _why_no_state(facts: Facts) -> str:
+    for layer in facts.snapshot.layers:
+        reasons = layer.optimizer.reasons if layer.optimizer is not None else layer.reasons
+        why = reasons.get("never_trained_fraction") or layer.reasons.get("optimizer")
+        if why:
+            return why
+    return "the checkpoint holds no optimizer state"
