@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
 from gradscope.recompute.dqn import is_update_pending, updated_targets
@@ -102,7 +103,7 @@ class Recomputed:
         drawn = draws(self.drawing.seed)
         for _ in range(self.drawing.num_batches):
             one = batch(self.drawing, drawn.rows)
-            with torch.enable_grad(), nullcontext(drawn.noise) as noise:
+            with torch.enable_grad(), watching(parameters), nullcontext(drawn.noise) as noise:
                 found = self._losses.gradients(parameters, one, noise, step)
             yield BatchGradients(
                 gradients={

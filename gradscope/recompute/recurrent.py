@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from gradscope.recompute.activations import rows_that_count
 from gradscope.recompute.networks import Mismatch
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class PlainRecurrentActorCritic:
         self, parameters: Parameters, observations: Observations, actions: torch.Tensor, memory: Memory
     ) -> Judged:
         """Values, log-probabilities and entropies, each [rows], padding among them."""
+        rows_that_count(memory.mask)
         seen = self.features(parameters, observations)
         judged = seen if self.value_features is None else self.value_features(parameters, observations)
         acting = self.lstm(parameters, seen, memory.actor, memory.episode_starts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.batches import draws
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
@@ -95,7 +96,7 @@ class RecomputedRollout:
         return drawn(self._drawing, self._states, draws(self.seed).rows)
 
     def _gradients(self, parameters: Parameters, one: RolloutBatch) -> BatchGradients:
-        with torch.enable_grad():
+        with torch.enable_grad(), watching(parameters):
             found = self._losses.gradients(parameters, one)
         return BatchGradients(
             gradients={name: found.by_layer[name].numpy() for name in self.layers if name in found.by_layer},

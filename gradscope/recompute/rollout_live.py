@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.recompute.activations import rows_that_count
 from gradscope.recompute.on_policy import OnPolicy
 from gradscope.recompute.rollout_support import settings_of
 
@@ -43,6 +44,7 @@ class LiveActorCritic:
         if memory is not None:
             states = importlib.import_module(_STATES).RNNStates(memory.actor, memory.critic)
             extra = states, memory.episode_starts
+            rows_that_count(memory.mask)
         values, log_prob, entropy = self.live.called(
             parameters, lambda: self.live.policy.evaluate_actions(observations, taken, *extra)
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.dqn import updated_targets
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed
@@ -54,7 +55,8 @@ class Live:
             for name in others:
                 for held, key in self.slots[name]:
                     held[key] = parameters[name]
-            return function()
+            with watching(self.own):
+                return function()
         finally:
             for name in others:
                 for held, key in self.slots[name]:

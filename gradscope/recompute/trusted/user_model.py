@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed, one_line
 from gradscope.recompute.trusted.naming import named_like
@@ -42,7 +43,8 @@ class UserModel:
         self.model.train()
         self.model.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            loss = self.loss({name: tensor_of(rows) for name, rows in batch.items()})
+            with watching({self.names[name]: each for name, each in self.model.named_parameters()}):
+                loss = self.loss({name: tensor_of(rows) for name, rows in batch.items()})
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
             loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,86 @@
+"""Activation functions by torch's name, and where their slope is exactly 0, computed as torch does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ACTIVATIONS: Final[Mapping[str, str]] = {
+    "relu": "ReLU",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "leaky_relu": "LeakyReLU",
+    "prelu": "PReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "celu": "CELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "relu6": "ReLU6",
+    "hardtanh": "Hardtanh",
+    "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
+    "clamp": "Clamp",
+    "clip": "Clamp",
+    "clamp_min": "Clamp",
+    "clamp_max": "Clamp",
+}
+"""By the function's name without the underscore of in-place forms. None draws random numbers."""
+_FROM_OUTPUT: Final = ("ReLU", "Tanh", "Sigmoid")
+"""Their backward looks at the output alone (torch: threshold_, tanh_ and sigmoid_backward)."""
+
+
+def activation_named(function: str) -> str | None:
+    """Type of the activation that a function of torch applies."""
+    return ACTIVATIONS.get(function.removesuffix("_"))
+
+
+def input_before(kind: str, function: str, given: Sequence[Any], named: Mapping[str, Any]) -> torch.Tensor:
+    """The inputs as the slope will need them: copied where the call writes over them."""
+    inputs: torch.Tensor = given[0] if given else named["input"]
+    writes = function.endswith("_") or bool(named.get("inplace")) or any(each is True for each in given[1:])
+    return inputs.detach().clone() if writes and kind not in _FROM_OUTPUT else inputs.detach()
+
+
+def flat(
+    kind: str,
+    function: Callable[..., torch.Tensor],
+    outputs: torch.Tensor,
+    inputs: torch.Tensor,
+    options: tuple[Sequence[Any], Mapping[str, Any]],
+) -> torch.Tensor | None:
+    """Where the slope is exactly 0; None for ReLU, which is flat where its output is 0.
+
+    Args:
+        kind: type of the activation.
+        function: what was called.
+        outputs: what it gave.
+        inputs: what it was given, before it was written over.
+        options: the call's other positional and named arguments.
+    """
+    if kind == "ReLU":
+        return None
+    if kind == "Tanh":
+        return 1 - outputs * outputs == 0
+    if kind == "Sigmoid":
+        return (1 - outputs) * outputs == 0
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        given, named = options
+        # A copy, as the function may write over what it is given.
+        again = function(
+            leaf.clone(), *map(_plain, given), **{key: _plain(one) for key, one in named.items()}
+        )
+        (slope,) = torch.autograd.grad(again.sum(), leaf)
+    return slope == 0
+
+
+def _plain(value: Any) -> Any:
+    return value.detach() if isinstance(value, torch.Tensor) else value
