@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
+Places: TypeAlias = tuple[int, ...]
+
 TAUS: Final = (0.0, 0.025, 0.1)
 """Limits of the dormant score (ReDo, Sokar et al. 2023, arXiv 2302.12902)."""
 CLONE_GAP: Final = 1e-10
@@ -196,15 +198,15 @@ def num_cloned(outputs: Array) -> int | str:
     return int(np.triu(alike, k=1).any(axis=0).sum())
 
 
-def _flat(counts: UnitCounts) -> tuple[list[int], list[int], float | None, dict[str, str]]:
+def _flat(counts: UnitCounts) -> tuple[Places, Places, float | None, dict[str, str]]:
     """Dead and saturated units, share of saturated outputs, reasons."""
     kind, both = counts.activation, ("dead", "saturated", "saturated_fraction")
     if kind in MEMORY:
-        return [], [], None, dict.fromkeys(both, f"slopes inside of {kind} units are not looked at")
+        return (), (), None, dict.fromkeys(both, f"slopes inside of {kind} units are not looked at")
     if counts.num_flat is None or counts.num_saturated is None:
-        return [], [], None, dict.fromkeys(both, NO_ACTIVATION)
+        return (), (), None, dict.fromkeys(both, NO_ACTIVATION)
     if not counts.num_rows or not counts.num_flat.size:
-        return [], [], None, dict.fromkeys(both, NO_ROWS)
+        return (), (), None, dict.fromkeys(both, NO_ROWS)
     is_flat = counts.num_flat == counts.num_rows
     is_zero = counts.num_nonzero == 0
     reasons = {}
@@ -216,5 +218,5 @@ def _flat(counts: UnitCounts) -> tuple[list[int], list[int], float | None, dict[
     return _places(is_flat & is_zero), _places(is_flat & ~is_zero), share, reasons
 
 
-def _places(chosen: Array) -> list[int]:
-    return [int(each) for each in np.flatnonzero(chosen)]
+def _places(chosen: Array) -> Places:
+    return tuple(int(each) for each in np.flatnonzero(chosen))

@@ -37,9 +37,14 @@ _FROM_OUTPUT: Final = ("ReLU", "Tanh", "Sigmoid")
 """Their backward looks at the output alone (torch: threshold_, tanh_ and sigmoid_backward)."""
 
 
-def activation_named(function: str) -> str | None:
-    """Type of the activation that a function of torch applies."""
-    return ACTIVATIONS.get(function.removesuffix("_"))
+def activation_named(function: str, given: Sequence[Any], named: Mapping[str, Any]) -> str | None:
+    """Type of the activation that a call of a function of torch applies."""
+    name = function.removesuffix("_")
+    if name == "hardtanh":
+        # The module ReLU6 is a Hardtanh from 0 to 6.
+        limits = (*given[1:3], named.get("min_val"), named.get("max_val"))
+        name = "relu6" if limits[:2] == (0, 6) or limits[-2:] == (0, 6) else name
+    return ACTIVATIONS.get(name)
 
 
 def input_before(kind: str, function: str, given: Sequence[Any], named: Mapping[str, Any]) -> torch.Tensor:

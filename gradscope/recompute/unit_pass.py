@@ -50,7 +50,7 @@ class Pass(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return func(*args, **named)
         name = getattr(func, "__name__", "")
-        kind = activation_named(name)
+        kind = activation_named(name, args, named)
         if kind is not None and self._is_bare(args, named):
             return self._activated(kind, name, func, args, named)
         result = func(*args, **named)

@@ -75,8 +75,8 @@ def test_a_dead_unit_is_told_from_a_small_one() -> None:
     inputs[:, 2] = -1
     inputs[:, 4] /= 1000
     found = unit_activity(relu(inputs))
-    assert list(found.dead) == [2]
-    assert list(found.saturated) == []
+    assert found.dead == (2,)
+    assert found.saturated == ()
     assert found.saturated_fraction == 0
     assert found.dormant_fractions == {"0": 1 / 6, "0.025": 2 / 6, "0.1": 2 / 6}
     assert found.num_rows == 64
@@ -90,9 +90,9 @@ def test_a_saturated_unit_is_told_from_a_constant_one() -> None:
     inputs[:, 1], inputs[:, 3] = 40, 0.5
     outputs = np.tanh(inputs, dtype=np.float32)
     found = unit_activity(counts_of(outputs, "Tanh", 1 - outputs * outputs))
-    assert list(found.saturated) == [1]
+    assert found.saturated == (1,)
     assert found.saturated_fraction == pytest.approx(1 / 6)
-    assert found.dead == []
+    assert found.dead == ()
     assert found.reasons["dead"].startswith("no unit can be dead behind Tanh")
 
 
@@ -101,7 +101,7 @@ def test_flat_on_every_row_is_dead_or_saturated_and_never_both() -> None:
     outputs = np.array([[0, 0, 6, 6, 0], [0, 6, 6, 3, 3]], np.float32)
     slopes = ((outputs > 0) & (outputs < 6)).astype(float)
     found = unit_activity(counts_of(outputs, "ReLU6", slopes))
-    assert (list(found.dead), list(found.saturated)) == ([0], [1, 2])
+    assert (found.dead, found.saturated) == ((0,), (1, 2))
     assert found.saturated_fraction == 4 / 10
 
 
@@ -109,13 +109,13 @@ def test_flat_on_every_row_is_dead_or_saturated_and_never_both() -> None:
 def test_activations_behind_which_no_unit_can_be_dead(kind: str) -> None:
     zero = np.zeros((3, 2), np.float32)
     found = unit_activity(counts_of(zero, kind, np.ones((3, 2))))
-    assert found.dead == []
+    assert found.dead == ()
     assert f"no unit can be dead behind {kind}" in found.reasons["dead"]
 
 
 def test_without_an_activation_nothing_is_dead_or_saturated() -> None:
     found = unit_activity(counts_of(NOISE, None))
-    assert (list(found.dead), list(found.saturated), found.saturated_fraction) == ([], [], None)
+    assert (found.dead, found.saturated, found.saturated_fraction) == ((), (), None)
     assert "no activation" in found.reasons["dead"]
     assert {"dead", "saturated", "saturated_fraction"} <= set(found.reasons)
     assert found.effective_rank is not None
@@ -132,7 +132,7 @@ def test_no_rows_and_values_that_are_not_finite_are_reasons() -> None:
     inputs[3, 0] = np.nan
     inputs[:, 5] = -1
     lost = unit_activity(relu(inputs))
-    assert list(lost.dead) == [5]
+    assert lost.dead == (5,)
     assert lost.dormant_fractions == {}
     assert "1 units are not finite" in lost.reasons["dormant_fractions"]
     assert {"effective_rank", "num_cloned"} <= set(lost.reasons)
@@ -141,7 +141,7 @@ def test_no_rows_and_values_that_are_not_finite_are_reasons() -> None:
 def test_weights_behind_a_unit() -> None:
     cut = counts_of(NOISE, None, outgoing_zero=np.array([0, 1, 0, 0, 1, 0], bool), outgoing_reason="")
     found = unit_activity(cut)
-    assert list(found.outgoing_zero) == [1, 4]
+    assert found.outgoing_zero == (1, 4)
     assert "outgoing_zero" not in found.reasons
     assert unit_activity(counts_of(NOISE, None)).reasons["outgoing_zero"] == "nothing takes them"
 
