@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.excepthook(type(error), error, error.__traceback__)
             return OUR_MISTAKE
         message = wrong_usage()
-        return _complained(f"{message} Try `gradscope --help`.", 2) if message else 2
+        return _complained(f"{message.rstrip('.')}. Try `gradscope --help`.", 2) if message else 2
 
 
 def _complained(text: str, code: int) -> int:

@@ -134,18 +134,37 @@ def _form(
 
 
 def exit_code(report: Report, shared: Shared) -> int:
-    """4 nothing read, 3 some files unreadable, 1 --fail-on reached, 0 done."""
-    from gradscope.records import Status
+    """4 nothing read, 2 nothing came of what was named, 3 some unreadable, 1 --fail-on reached, 0 done."""
     from gradscope.run import nothing_readable
 
     if nothing := nothing_readable(report):
         complain(nothing)
         return NothingReadable.exit_code
     if not report.snapshots:
-        notice("no checkpoints here, only replay buffers or timelines: nothing to scan", shared)
+        notice("no checkpoint could be read here, only replay buffers or timelines: nothing to scan", shared)
+    if problem := _not_done(report, shared):
+        complain(problem)
+        return UsageError.exit_code
     if report.unreadable:
         return UnreadableFile.exit_code
     if shared.fail_on is not None:
-        limit = Status(shared.fail_on.value)
-        return int(any(snapshot.status.rank >= limit.rank for snapshot in report.snapshots))
+        return _reached(report, shared.fail_on.value)
     return 0
+
+
+def _not_done(report: Report, shared: Shared) -> str | None:
+    """What was named by the user and led to no gradient at all, with the first reason."""
+    named = [f"--{name} {value}" for name in ("model", "replay") if (value := getattr(shared, name))]
+    if not (named and report.snapshots) or any(each.zero_fraction is not None for each in report.snapshots):
+        return None
+    reason = report.snapshots[0].reasons.get("zero_fraction", "not known why")
+    return f"{' '.join(named)}: no gradients: {reason}"
+
+
+def _reached(report: Report, name: str) -> int:
+    from gradscope.records import Status
+
+    unknown = sum(snapshot.status is Status.UNKNOWN for snapshot in report.snapshots)
+    if unknown:
+        complain(f"--fail-on {name}: {unknown} of {len(report.snapshots)} snapshots could not be judged")
+    return int(any(snapshot.status.rank >= Status(name).rank for snapshot in report.snapshots))

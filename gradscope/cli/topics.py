@@ -49,7 +49,8 @@ At each save it adds the gradients the optimizers saw; every 20th update one lin
     "recompute": """Where no gradient is stored, it is computed again: networks from the weights,
 batches from the replay buffer, the algorithm's own losses, in plain torch; no code of the files runs.
 --batches 1 --batch-size B --seed S gives, bit for bit, what the library's own
-train(gradient_steps=1, batch_size=B) has after set_random_seed(S). Counts are sums over batches.
+train(gradient_steps=1, batch_size=B) has after set_random_seed(S).
+In JSON counts are sums over batches; screens show the mean batch.
 `fresh` is the same architecture newly initialised, on the same batches.
 PPO, A2C and RecurrentPPO save no rollout: record it with GradscopeCallback(..., save_rollout=True).
 A features extractor or policy of your own: --trust --code DIR imports it; a line says what.

@@ -151,13 +151,23 @@ def test_wrong_options_are_one_line(tmp_path: Path, options: list[str], words: s
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_function_that_fails_is_a_reason(tmp_path: Path) -> None:
+def test_a_function_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
     make_digits(tmp_path)
     (tmp_path / "digits.py").write_text("def digits():\n    raise RuntimeError('no data here')\n")
     options = ("--model", "digits:digits", "--code", ".", "--trust", "--replay", "sup/batch.pt")
     done = gradscope("scan", "sup", *options, directory=tmp_path, width=200)
+    assert done.code == 2
+    last = done.err.splitlines()[-1]
+    assert last.startswith("gradscope: --model digits:digits --replay sup/batch.pt: no gradients: ")
+    assert last.endswith("RuntimeError: no data here (digits.py, line 2)")
+    assert "optimizers remember" in done.out
+
+
+def test_a_gate_without_gradients_says_that_nothing_was_checked(collapsed: Path, tmp_path: Path) -> None:
+    assert collapsed.is_dir()
+    done = gradscope("scan", "run", "--fail-on", "warn", directory=tmp_path)
     assert done.code == 0
-    assert "no data here" in done.out
+    assert done.err == "gradscope: --fail-on warn: 2 of 2 snapshots could not be judged\n"
 
 
 def test_code_that_fails_on_a_later_batch_leaves_the_other_snapshots(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import GradscopeError
@@ -98,7 +99,19 @@ def told(error: BaseException) -> str:
     if missing is not None:
         return f"module {one_line(missing)} not found: name its folder with --code DIR, or install it"
     text = one_line(str(error))
-    return f"the user's code failed: {type(error).__name__}{': ' if text else ''}{text}"
+    return f"the user's code failed: {type(error).__name__}{': ' if text else ''}{text}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """Like " (digits.py, line 7)": the innermost line that is neither a library's nor ours."""
+    package = Path(__file__).parents[2]
+    own = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if Path(frame.filename).is_file()
+        and not (_INSTALLED & set(Path(frame.filename).parts) or Path(frame.filename).is_relative_to(package))
+    ]
+    return f" ({one_line(Path(own[-1].filename).name)}, line {own[-1].lineno})" if own else ""
 
 
 def one_line(text: str) -> str:
