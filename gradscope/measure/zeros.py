@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from gradscope.records import ZeroAnatomy, ZeroCount
+from gradscope.measure.layer_facts import NOTHING, LayerFacts, expected_places
+from gradscope.measure.zero_kinds import RawLines, zero_anatomy, zero_lines
+from gradscope.records import ZeroCount
 from gradscope.settings import ZERO_TOLERANCE
 
 if TYPE_CHECKING:
@@ -16,27 +18,41 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.measure.zero_kinds import ZeroLines
+
     Array: TypeAlias = NDArray[Any]
 
 CHUNK_ELEMENTS: Final = 1 << 18
 """Elements looked at together: 2 MB as float64, so that big layers never exist twice."""
+DUST: Final = 2.0**-11.5
+"""Of the layer's largest gradient: what sums that cancel leave of an exact 0. Half the digits of float32, the
+usual bound for a difference of equal numbers (Higham, Accuracy and Stability of Numerical Algorithms, 1.7);
+key biases of real attention layers held at most 1e-6 of it."""
 
 
 def zero_count(
-    gradient: Array, *, name: str, module: str | None = None, tolerance: float = ZERO_TOLERANCE
+    gradient: Array,
+    *,
+    name: str,
+    module: str | None = None,
+    facts: LayerFacts | None = None,
+    tolerance: float = ZERO_TOLERANCE,
 ) -> ZeroCount:
     """Zeros, non-finite values and size of one gradient.
 
-    Row = index 0 (the unit), column = index 1 (its input) with all kernel elements behind it. A value
-    is a zero where ``|g| <= tolerance``; -0.0 is an exact zero, 1e-45 is not; NaN and infinities are
-    never zeros. Each zero has one kind, the first that fits: expected, whole_layer, dead_input (its
-    whole column is zero), dead_unit (its whole row is), scattered. One-dimensional parameters: every
-    element is its own unit.
+    Row = index 0 (the unit), column = index 1 (its input) with all kernel elements behind it; the other
+    way round in embeddings and transposed convolutions. A value is a zero where ``|g| <= tolerance``;
+    -0.0 is an exact zero, 1e-45 is not; NaN and infinities are never zeros. Each zero has one kind, the
+    first that fits: expected, whole_layer (all that is not expected), dead_input (its whole column is
+    zero), dead_unit (its whole row is; of an LSTM or GRU the rows of all gates), scattered.
+    One-dimensional parameters: every element is its own unit. Of a grouped convolution a column is the
+    same place in each group.
 
     Args:
         gradient: any shape, order and floating or complex type, ml_dtypes among them; [out, in, ...].
-        name: full parameter name; its last part decides what is expected.
-        module: type of the owning module, where known.
+        name: full parameter name; its last part tells attention and gates where nothing else does.
+        module: type of the owning module, where known and ``facts`` are not given.
+        facts: what else is known of the layer: looked-up rows, pruned weights, ...
         tolerance: in units of the gradient.
 
     Returns:
@@ -44,21 +60,41 @@ def zero_count(
         ``max_abs`` are of the finite values; None where there is none, or where the result is beyond
         float64. No elements: all counts 0.
     """
+    facts = facts or LayerFacts(module=module)
+    return counted_lines(gradient, name=name, facts=facts, tolerance=tolerance)[0]
+
+
+def counted_lines(
+    gradient: Array, *, name: str, facts: LayerFacts = NOTHING, tolerance: float = ZERO_TOLERANCE
+) -> tuple[ZeroCount, ZeroLines]:
+    """The count of ``zero_count`` and which units and inputs are zero as a whole, in one pass."""
     matrix = gradient.reshape(-1, 1) if gradient.ndim < 2 else gradient  # noqa: PLR2004 - a matrix
-    tally = _Tally(zero_rows=np.ones(matrix.shape[0], bool), zero_columns=np.ones(matrix.shape[1], bool))
+    expected = expected_places(gradient, name, facts)
+    tally = _Tally(
+        zero_rows=np.ones(matrix.shape[0], bool),
+        zero_columns=np.ones(matrix.shape[1], bool),
+        expected=None if expected is None else expected.reshape(matrix.shape),
+    )
     for rows, columns in _blocks(matrix.shape):
         tally.add(rows, columns, matrix[rows, columns], tolerance)
-    key_bias = _key_bias(gradient, name, module)
-    expected = 0 if key_bias is None else _num_zero(gradient[key_bias], tolerance)
-    return ZeroCount(
+    raw = RawLines(
+        rows=tally.zero_rows,
+        columns=tally.zero_columns,
+        num_zero=tally.num_zero,
+        num_expected_zero=tally.num_expected_zero,
+        expected=expected,
+    )
+    count = ZeroCount(
         num_elements=gradient.size,
         num_zero=tally.num_zero,
         num_exact_zero=tally.num_exact_zero,
         num_nonfinite=tally.num_nonfinite,
         norm=_finite(math.hypot(*tally.norms)) if tally.largest else None,
         max_abs=_finite(max(tally.largest)) if tally.largest else None,
-        anatomy=_anatomy(gradient, tally, expected),
+        anatomy=zero_anatomy(gradient, name, facts, raw),
     )
+    num_dust = _num_dust(gradient, expected, tally)
+    return count, zero_lines(gradient, name, facts, raw, num_dust)
 
 
 def unexpected_fraction(count: ZeroCount, num_batches: int = 1) -> float | None:
@@ -83,7 +119,10 @@ class _Tally:
 
     zero_rows: NDArray[np.bool_]
     zero_columns: NDArray[np.bool_]
+    expected: NDArray[np.bool_] | None = None
+    """Places that cannot have a gradient; whole rows and columns are told by the others."""
     num_zero: int = 0
+    num_expected_zero: int = 0
     num_exact_zero: int = 0
     num_nonfinite: int = 0
     norms: list[float] = field(default_factory=list)
@@ -95,6 +134,10 @@ class _Tally:
         zero = magnitude <= _threshold(tolerance, magnitude.dtype)
         self.num_zero += int(np.count_nonzero(zero))
         self.num_exact_zero += magnitude.size - int(np.count_nonzero(magnitude))
+        if self.expected is not None:
+            wild = self.expected[rows, columns]
+            self.num_expected_zero += int(np.count_nonzero(zero & wild))
+            zero = zero | wild
         kernel = tuple(range(2, zero.ndim))
         self.zero_rows[rows] &= zero.all(axis=(1, *kernel))
         self.zero_columns[columns] &= zero.all(axis=(0, *kernel))
@@ -114,33 +157,12 @@ class _Tally:
             self.norms.append(largest * math.sqrt(float(np.dot(scaled, scaled))))
 
 
-def _anatomy(gradient: Array, tally: _Tally, expected: int) -> ZeroAnatomy:
-    if tally.num_zero == gradient.size:
-        return ZeroAnatomy(expected=expected, whole_layer=tally.num_zero - expected)
-    if gradient.ndim < 2:  # noqa: PLR2004 - a vector has no columns
-        return ZeroAnatomy(expected=expected, dead_unit=tally.num_zero - expected)
-    num_rows, num_columns = gradient.shape[:2]
-    num_dead_columns = int(tally.zero_columns.sum())
-    kernel = gradient.size // (num_rows * num_columns)
-    dead_input = num_dead_columns * num_rows * kernel
-    dead_unit = int(tally.zero_rows.sum()) * (num_columns - num_dead_columns) * kernel
-    scattered = tally.num_zero - dead_input - dead_unit
-    return ZeroAnatomy(dead_input=dead_input, dead_unit=dead_unit, scattered=scattered)
-
-
-def _key_bias(gradient: Array, name: str, module: str | None) -> slice | None:
-    """Middle third of ``in_proj_bias`` (query, key, value): softmax ignores a shift of all keys."""
-    if name.rpartition(".")[2] != "in_proj_bias" or module not in {None, "MultiheadAttention"}:
-        return None
-    if gradient.ndim != 1 or gradient.size % 3:
-        return None
-    third = gradient.size // 3
-    return slice(third, 2 * third)
-
-
-def _num_zero(values: Array, tolerance: float) -> int:
-    magnitude = _magnitude(values)
-    return int(np.count_nonzero(magnitude <= _threshold(tolerance, magnitude.dtype)))
+def _num_dust(gradient: Array, expected: NDArray[np.bool_] | None, tally: _Tally) -> int:
+    """Expected elements of a vector that hold rounding: no zeros, and at most DUST of the largest."""
+    if expected is None or gradient.ndim != 1 or not tally.largest:
+        return 0
+    small = int(np.count_nonzero(_magnitude(gradient[expected]) <= DUST * max(tally.largest)))
+    return max(0, small - tally.num_expected_zero)
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:

@@ -15,7 +15,7 @@ from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
 from gradscope.recompute.dqn import is_update_pending, updated_targets
 from gradscope.recompute.entropy import ENTROPY, FIXED_ENTROPY, fresh_entropy
 from gradscope.recompute.fresh import fresh_weights
-from gradscope.recompute.losses import number_of
+from gradscope.recompute.losses import choices_of, number_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
@@ -52,6 +52,9 @@ class BatchGradients:
     """Norm before clipping (Euclidean, over all layers) and the coefficient."""
     observations: Mapping[str, NDArray[Any]]
     """The batch's rows as the buffer stores them, key "" for a plain space: [rows, *shape]."""
+    actions: NDArray[Any] | None = None
+    """Taken, [rows, 1], where they are discrete and only their outputs enter the loss."""
+    num_actions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,6 +114,7 @@ class Recomputed:
                 },
                 clipping=clipping_of(found, self._algorithm),
                 observations=one.stored_observations,
+                **choices_of(self._losses, one),
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
@@ -67,6 +67,12 @@ def target_values(batch: Batch, following: torch.Tensor, gamma: float) -> torch.
     """Reward + (1 - end) gamma Q'(s'), [rows, 1]: in the library's order of operations."""
     discounts = gamma if batch.discounts is None else batch.discounts
     return batch.rewards + (1 - batch.ends) * discounts * following
+
+
+def choices_of(losses: Losses, batch: Batch) -> dict[str, Any]:
+    """Discrete actions of a batch, [rows, 1], and how many there are to choose from; else nothing."""
+    number = getattr(losses, "num_choices", None)
+    return {} if number is None else {"actions": batch.actions.numpy(), "num_actions": number}
 
 
 def number_of(training: Training, name: str) -> float:

@@ -4,6 +4,7 @@ Frozen records without logic. ``None`` means not measured and has its reason in 
 under the same name; it is never 0. Fractions are 0..1.
 """
 
+from gradscope.records.anatomy import DeadSince, ZeroDetails
 from gradscope.records.collected import Normalizer, Replay, Ring, Rollout
 from gradscope.records.explained import Effect, Evidence, Explanation, Finding, UnitActivity, Verdict
 from gradscope.records.found import (
@@ -53,6 +54,7 @@ __all__ = [
     "Clipping",
     "ColumnShift",
     "Crossing",
+    "DeadSince",
     "Effect",
     "Evidence",
     "Explanation",
@@ -84,4 +86,5 @@ __all__ = [
     "Verdict",
     "ZeroAnatomy",
     "ZeroCount",
+    "ZeroDetails",
 ]

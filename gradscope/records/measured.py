@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from gradscope.records.anatomy import ZeroDetails
 from gradscope.records.opened import Origin, Reasons
 
 ALL_LAYERS: Final = "*"
@@ -33,12 +34,14 @@ class ZeroAnatomy:
     """Zeros by kind, each counted once, in this order; they add up to num_zero."""
 
     expected: int = 0
-    """Cannot be anything else: the key bias of softmax attention."""
+    """Cannot be anything else: key bias of softmax attention, embedding rows not looked up, pruned weights,
+    a bias that the next batch norm takes away."""
     whole_layer: int = 0
     dead_input: int = 0
     """Whole columns: every weight from one input."""
     dead_unit: int = 0
-    """Whole rows: every weight into one unit; in one-dimensional parameters every zero element."""
+    """Whole rows: every weight into one unit (in all gates); in one-dimensional parameters every zero
+    element. Rows of actions never taken are among them: ``ZeroDetails.untaken_actions`` tells which."""
     scattered: int = 0
 
 
@@ -108,6 +111,8 @@ class LayerGradient:
     max_abs: float | None = None
     status: Status = Status.UNKNOWN
     anatomy: ZeroAnatomy | None = None
+    details: ZeroDetails | None = None
+    """Which units and inputs, beside the counts."""
     optimizer: OptimizerEvidence | None = None
     """Beside the gradient, never part of its counts."""
     reasons: Reasons = field(default_factory=dict)

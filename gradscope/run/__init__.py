@@ -16,6 +16,7 @@ from gradscope.judge import crossings
 from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
+from gradscope.run.dead_since import with_dead_since
 from gradscope.run.find import find
 from gradscope.run.given import Means, given
 from gradscope.run.gradient import snapshot_gradient
@@ -112,7 +113,7 @@ def scan_opened(opened: Opened, progress: Progress | None = None, announce: Anno
         layer_limits=opened.settings.layer_limits,
         slices=slice_selectors(opened),
         slices_from=slices_from(opened),
-        snapshots=tuple(snapshots),
+        snapshots=with_dead_since(snapshots),
         crossings=crossings(snapshots, opened.settings),
         replays=replay_files(opened),
         timelines=timeline_files(opened),

@@ -6,13 +6,18 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gradscope.measure import mean, unexpected_fraction, zero_count
+from gradscope.measure import mean, unexpected_fraction
+from gradscope.measure.columns import bias_name, parallel_inputs
+from gradscope.measure.layer_facts import layer_facts
+from gradscope.measure.zero_details import DetailTally
+from gradscope.measure.zeros import counted_lines
 from gradscope.records import Clipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from gradscope.records import ZeroCount
+    from gradscope.measure.layer_facts import LayerFacts
+    from gradscope.records import ZeroCount, ZeroDetails
     from gradscope.run.activity import Activity
     from gradscope.run.inputs import Array
 
@@ -25,7 +30,19 @@ class LayerCounts:
     baseline_zero_fraction: float | None
     sample: Array | None = None
     """The first batch's gradient, to compare the optimizer's memory with."""
+    details: ZeroDetails | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenActions:
+    """Discrete actions that were seen."""
+
+    actions: frozenset[int]
+    num_actions: int | None
+    """There are to choose from; None: as many as the head has rows."""
+    where: str
+    """They were looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,8 @@ class Counted:
     clipping: Clipping
     activity: Activity | None
     """Of the batches' own rows; None where their resting values are not known."""
+    taken: TakenActions | None = None
+    """Discrete actions of the batches."""
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,17 +75,33 @@ class Tally:
     norms: list[float | None] = field(default_factory=list)
     samples: dict[str, Array] = field(default_factory=dict)
     """The first batch's gradients; no other is kept."""
+    details: dict[str, DetailTally] = field(default_factory=dict)
+    wants_details: bool = True
+    facts: dict[str, LayerFacts] = field(default_factory=dict)
 
-    def add(self, gradients: Iterable[tuple[str, Array]]) -> None:
-        """Count one batch."""
+    def add(self, gradients: Mapping[str, Array], wanted: Iterable[str]) -> None:
+        """Count the wanted layers of one batch."""
         norms = []
-        for name, gradient in gradients:
-            count = zero_count(gradient, name=name, module=self.modules.get(name), tolerance=self.tolerance)
+        if not self.facts.keys() >= gradients.keys():
+            self.facts = layer_facts({name: each.shape for name, each in gradients.items()}, self.modules)
+        for name in wanted:
+            if name not in gradients:
+                continue
+            count = self._counted(name, gradients)
             self.counts.setdefault(name, []).append(count)
-            self.samples.setdefault(name, gradient)
+            self.samples.setdefault(name, gradients[name])
             norms.append(count.norm)
         known = [each for each in norms if each is not None]
         self.norms.append(math.hypot(*known) if known else None)
+
+    def _counted(self, name: str, gradients: Mapping[str, Array]) -> ZeroCount:
+        gradient, facts = gradients[name], self.facts[name]
+        count, lines = counted_lines(gradient, name=name, facts=facts, tolerance=self.tolerance)
+        if self.wants_details:
+            bias = gradients.get(bias_name(name) or "")
+            tally = self.details.setdefault(name, DetailTally())
+            tally.add(lines, parallel_inputs(gradient, bias, facts))
+        return count
 
     def norm(self) -> float | None:
         """Of all layers together, mean over batches."""

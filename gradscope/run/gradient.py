@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.judge import snapshot_status
 from gradscope.records import Clipping, Layer, Origin, SnapshotGradient
+from gradscope.run.action_heads import taken_in_buffer, with_untaken
 from gradscope.run.activity import activity
 from gradscope.run.layer import NO_GRADIENT, layer_gradient, stored_counts
+from gradscope.run.named_inputs import named_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +58,10 @@ def snapshot_gradient(
     settings = means.settings
     chosen = _chosen(moment, means, known)
     wanted = (layer for layer in _joined(moment) if settings.wants_layer(layer.name))
-    layers = tuple(_layer(layer, chosen, settings) for layer in wanted)
+    beside = (moment.recorded or moment.main).layers
+    found = tuple(_layer(layer, chosen, settings, beside) for layer in wanted)
+    taken = chosen.recomputed.taken if chosen.recomputed else taken_in_buffer(moment, found)
+    layers = named_inputs(with_untaken(found, taken), known)
     measured = [layer for layer in layers if layer.num_zero is not None]
     totals = _totals(measured, chosen)
     active = (chosen.recomputed.activity if chosen.recomputed else None) or activity(moment, known)
@@ -113,9 +118,9 @@ def _stored(moment: Moment) -> _Chosen:
     return _Chosen(origin=Origin.STORED, clipping=stored.clipping, batch=batch, batch_reasons=reasons)
 
 
-def _layer(layer: Layer, chosen: _Chosen, settings: Settings) -> LayerGradient:
+def _layer(layer: Layer, chosen: _Chosen, settings: Settings, beside: Mapping[str, Layer]) -> LayerGradient:
     if chosen.origin is Origin.STORED:
-        return layer_gradient(layer, stored_counts(layer, settings), settings)
+        return layer_gradient(layer, stored_counts(layer, settings, beside), settings)
     if chosen.recomputed is None:
         return layer_gradient(layer, chosen.why_none, settings, chosen.origin)
     counts = chosen.recomputed.layers.get(layer.name)

@@ -7,12 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gradscope.judge import layer_status
-from gradscope.measure import fraction_interval, summed, unexpected_fraction, zero_count
+from gradscope.measure import fraction_interval, summed, unexpected_fraction
+from gradscope.measure.columns import bias_name, parallel_inputs
+from gradscope.measure.zero_details import DetailTally
+from gradscope.measure.zeros import counted_lines
 from gradscope.records import LayerGradient, Origin, Status
 from gradscope.run.counted import LayerCounts
 from gradscope.run.evidence import layer_evidence
+from gradscope.run.siblings import stored_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gradscope.records import Layer
     from gradscope.settings import Settings
 
@@ -32,11 +38,18 @@ _MEASURES: Final = (
     "norm",
     "max_abs",
     "anatomy",
+    "details",
 )
 
 
-def stored_counts(layer: Layer, settings: Settings) -> LayerCounts | str:
-    """The stored gradient's count, or why there is none."""
+def stored_counts(
+    layer: Layer, settings: Settings, beside: Mapping[str, Layer] | None = None
+) -> LayerCounts | str:
+    """The stored gradient's count, or why there is none; ``beside`` are the other layers of its file.
+
+    Raises:
+        UnreadableFile: the file changed since it was opened.
+    """
     size = math.prod(layer.shape)
     if layer.gradient is None:
         return layer.reasons.get("gradient", NO_GRADIENT)
@@ -44,13 +57,20 @@ def stored_counts(layer: Layer, settings: Settings) -> LayerCounts | str:
         return f"gradient of shape {list(layer.gradient.shape)} for a parameter of shape {list(layer.shape)}"
     if not size:
         return "no elements"
-    count = zero_count(
-        layer.gradient, name=layer.name, module=layer.module, tolerance=settings.zero_tolerance
+    others = beside or {}
+    facts = stored_facts(layer, others)
+    count, lines = counted_lines(
+        layer.gradient, name=layer.name, facts=facts, tolerance=settings.zero_tolerance
     )
+    bias = others.get(bias_name(layer.name) or "")
+    details = DetailTally()
+    details.add(lines, parallel_inputs(layer.gradient, bias.gradient if bias else None, facts))
     baseline = layer.baseline_zero_fraction
     reason = layer.reasons.get("baseline_zero_fraction", NO_BASELINE)
     reasons = {} if baseline is not None else {"baseline_zero_fraction": reason}
-    return LayerCounts(counts=[count], baseline_zero_fraction=baseline, reasons=reasons)
+    return LayerCounts(
+        counts=[count], baseline_zero_fraction=baseline, details=details.details(), reasons=reasons
+    )
 
 
 def layer_gradient(
@@ -85,6 +105,8 @@ def _judged(bare: LayerGradient, found: LayerCounts, settings: Settings) -> Laye
     reasons = {**bare.reasons, **found.reasons}
     if interval is None:
         reasons["interval"] = ONE_BATCH
+    if found.details is None:
+        reasons["details"] = "only counts are known"
     if count.norm is None:
         reasons["norm"] = reasons["max_abs"] = "no finite value"
     unexpected = unexpected_fraction(count, num_batches) or 0.0
@@ -106,5 +128,6 @@ def _judged(bare: LayerGradient, found: LayerCounts, settings: Settings) -> Laye
         max_abs=count.max_abs,
         status=status,
         anatomy=count.anatomy,
+        details=found.details,
         reasons=reasons,
     )

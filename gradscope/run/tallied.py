@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gradscope.run.action_heads import ChoiceCount
 from gradscope.run.activity import ActivityCount
 from gradscope.run.counted import Counted, LayerCounts, Tally, mean_clipping
 
@@ -73,14 +74,16 @@ def tallied(found: Recomputation, settings: Settings, known: RunSlices, *, is_ra
     ``is_raw``: whether the batches' rows are as they were collected, so that activity can be counted.
     """
     wanted = [name for name in found.layers if settings.wants_layer(name)]
-    seen, fresh = (Tally(tolerance=settings.zero_tolerance, modules=found.modules) for _ in range(2))
-    active, clippings = ActivityCount(known=known, is_counted=is_raw), []
+    seen = Tally(tolerance=settings.zero_tolerance, modules=found.modules)
+    fresh = Tally(tolerance=settings.zero_tolerance, modules=found.modules, wants_details=False)
+    active, clippings, choices = ActivityCount(known=known, is_counted=is_raw), [], ChoiceCount()
     for batch in found.batches():
-        seen.add((name, batch.gradients[name]) for name in wanted if name in batch.gradients)
+        seen.add(batch.gradients, wanted)
         clippings.append(batch.clipping)
         active.add(batch.observations)
+        choices.add(batch)
     for batch in found.fresh_batches():
-        fresh.add((name, batch.gradients[name]) for name in wanted if name in batch.gradients)
+        fresh.add(batch.gradients, wanted)
         fresh.samples.clear()
     return Counted(
         layers=_layers(wanted, seen, fresh, len(clippings)),
@@ -91,6 +94,7 @@ def tallied(found: Recomputation, settings: Settings, known: RunSlices, *, is_ra
         norm=seen.norm(),
         clipping=mean_clipping(clippings),
         activity=active.found(),
+        taken=choices.taken(),
         reasons=found.reasons,
     )
 
@@ -103,6 +107,7 @@ def _layers(names: Iterable[str], seen: Tally, fresh: Tally, num_batches: int) -
             counts=seen.counts[name],
             baseline_zero_fraction=baseline,
             sample=seen.samples[name],
+            details=seen.details[name].details(),
             reasons={} if baseline is not None else {"baseline_zero_fraction": NO_FRESH},
         )
         for name, baseline in baselines.items()

@@ -10,6 +10,7 @@ import torch
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.gradients import BatchGradients, Refusal, clipping_of
+from gradscope.recompute.losses import choices_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
@@ -94,6 +95,7 @@ class RecomputedPolicy:
                 gradients={name: gradients[name] for name in state.parameters if name in gradients},
                 clipping=clipping_of(found, self._training.algorithm or "the algorithm"),
                 observations=one.stored_observations,
+                **choices_of(state.losses, one),
             )
 
 
