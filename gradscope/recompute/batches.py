@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradscope.recompute.changes import RowKind
 from gradscope.recompute.mapped import release
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.roles import Observations
     from gradscope.records import Normalizer, Ring
 
@@ -63,6 +65,33 @@ class Drawing:
     """Rows of a batch."""
     seed: int
     """As given to set_random_seed: numpy's and torch's."""
+    change: Change | None = None
+    """Done to what the network sees; which rows and noise are drawn stays the same."""
+    allowed: Array | None = None
+    """Numbers of the transitions to draw from; None: all."""
+
+    @property
+    def numbers(self) -> Array:
+        """Every transition that can be drawn: its place in the ring x environments + environment."""
+        ring = self.ring
+        capacity, environments = next(iter(ring.observations.values())).shape[:2]
+        times = np.arange(capacity if ring.is_full else ring.position)
+        times = times[times != ring.position] if ring.is_full and ring.is_shared else times
+        numbers: Array = times[:, None] * environments + np.arange(environments)
+        return numbers.ravel()
+
+    @property
+    def kind(self) -> RowKind:
+        """Rows as they were collected, each drawn by itself."""
+        return RowKind()
+
+    def stored(self, numbers: Array) -> Arrays:
+        """Observations as the buffer holds them, [rows, *shape]."""
+        return _rows(self.ring.observations, *np.divmod(numbers, _there(self.ring.actions).shape[1]))
+
+    def seen(self, stored: Arrays) -> Arrays:
+        """The same rows as the network sees them, without a change."""
+        return {key: _normalized(array, key, self.normalizer) for key, array in stored.items()}
 
 
 def draws(seed: int) -> Draws:
@@ -79,27 +108,36 @@ def num_transitions(ring: Ring) -> int:
 
 def batch(drawing: Drawing, rows: np.random.RandomState) -> Batch:
     """The next batch, drawn with replacement as the library draws it."""
-    ring, normalizer, size = drawing.ring, drawing.normalizer, drawing.batch_size
+    ring, normalizer = drawing.ring, drawing.normalizer
     actions = _there(ring.actions)
-    capacity, num_environments = actions.shape[:2]
-    if ring.is_full and ring.is_shared:
-        # The row at ``position`` holds the newest next observation and is no transition.
-        times = (rows.randint(1, capacity, size=size) + ring.position) % capacity
-    else:
-        times = rows.randint(0, capacity if ring.is_full else ring.position, size=size)
-    environments = rows.randint(0, high=num_environments, size=(size,))
+    times, environments = _places(drawing, rows)
+    drawn = times * actions.shape[1] + environments
     stored = _rows(ring.observations, times, environments)
     outcome = _one_step if ring.num_steps == 1 else _many_steps
     found = outcome(ring, normalizer, times, environments)
     return Batch(
-        observations=_observed(stored, normalizer),
+        observations=_observed(drawing, stored, drawn),
         actions=_tensor(actions[times, environments]),
-        next_observations=_observed(found.next_observations, normalizer),
+        next_observations=_observed(drawing, found.next_observations, drawn),
         ends=_tensor(found.ends),
         rewards=_tensor(found.rewards),
         discounts=None if found.discounts is None else _tensor(found.discounts),
         stored_observations=stored,
     )
+
+
+def _places(drawing: Drawing, rows: np.random.RandomState) -> tuple[Array, Array]:
+    """Place in the ring and environment of the rows of the next batch."""
+    ring, size = drawing.ring, drawing.batch_size
+    capacity, num_environments = _there(ring.actions).shape[:2]
+    if drawing.allowed is not None:
+        return np.divmod(drawing.allowed[rows.randint(0, len(drawing.allowed), size=size)], num_environments)
+    if ring.is_full and ring.is_shared:
+        # The row at ``position`` holds the newest next observation and is no transition.
+        times = (rows.randint(1, capacity, size=size) + ring.position) % capacity
+    else:
+        times = rows.randint(0, capacity if ring.is_full else ring.position, size=size)
+    return times, rows.randint(0, high=num_environments, size=(size,))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,9 +209,12 @@ def _rows(arrays: Arrays, times: Array, environments: Array) -> Arrays:
     return drawn
 
 
-def _observed(stored: Arrays, normalizer: Normalizer | None) -> Observations:
+def _observed(drawing: Drawing, stored: Arrays, drawn: Array) -> Observations:
     """What the networks see; keys without statistics are left as they are (VecNormalize's norm_obs_keys)."""
-    found = {key: _tensor(_normalized(array, key, normalizer)) for key, array in stored.items()}
+    seen = drawing.seen(stored)
+    if drawing.change is not None:
+        seen = drawing.change(seen, drawn)
+    found = {key: _tensor(array) for key, array in seen.items()}
     return found[""] if set(found) == {""} else found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients, Losses
     from gradscope.recompute.trusted.gradients import RecomputedPolicy
@@ -85,6 +86,13 @@ class Recomputed:
     def seed(self) -> int:
         """As given to set_random_seed."""
         return self.drawing.seed
+
+    def intervened(
+        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
+    ) -> Recomputed:
+        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
+        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
+        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change."""
@@ -146,7 +154,7 @@ def recompute_gradients(
     )
     try:
         losses = losses_of(training, drawing)
-        doubt = check_originals(training, replay) if normalizer is None else None
+        doubt = check_originals(training, replay, normalizer)
         parameters, reasons = _parameters(training, losses)
         reasons |= reasons_of(training, doubt)
     except Mismatch as problem:

@@ -52,10 +52,11 @@ def _batch(drawing: RolloutDrawing, states: Mapping[str, Array], rows: Array) ->
         parts = [tensor(array[start:end]) for start, end in zip(starts, ends, strict=True)]
         return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).flatten(0, 1)
 
-    stored = {key: array[where] for key, array in drawing.observations.items()}
+    stored = drawing.stored(rows)
+    seen = drawing.inputs(stored, rows)
     first = where[0][starts], where[1][starts]
     return RolloutBatch(
-        observations=by_space({key: padded(array) for key, array in stored.items()}),
+        observations=by_space({key: padded(array) for key, array in seen.items()}),
         actions=padded(rollout.actions[where]),
         values=padded(rollout.values[where]),
         log_probs=padded(rollout.log_probs[where]),

@@ -58,6 +58,10 @@ class RolloutBatch:
 
 def batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[RolloutBatch]:
     """Mini-batches of one epoch after the other; an epoch's last one, where it is smaller, is left out."""
+    if drawing.allowed is not None:
+        for _ in range(drawing.num_batches):
+            yield _batch(drawing, draw.choice(drawing.allowed, drawing.batch_size))
+        return
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
         order = draw.permutation(drawing.num_rows)
         for number in range(whole_batches(drawing)):
@@ -66,10 +70,10 @@ def batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[Ro
 
 
 def _batch(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
-    rollout, where = drawing.rollout, places(drawing, rows)
-    stored = {key: array[where] for key, array in drawing.observations.items()}
+    rollout, where, stored = drawing.rollout, places(drawing, rows), drawing.stored(rows)
+    seen = drawing.inputs(stored, rows)
     return RolloutBatch(
-        observations=by_space({key: tensor(array) for key, array in stored.items()}),
+        observations=by_space({key: tensor(array) for key, array in seen.items()}),
         # The library casts them; a recurrent buffer does not.
         actions=tensor(rollout.actions[where].astype(np.float32, copy=False)),
         values=tensor(rollout.values[where]),

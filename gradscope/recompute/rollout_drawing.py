@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gradscope.recompute.changes import RowKind
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.on_policy import A2C
+from gradscope.recompute.on_policy import A2C, RECURRENT
 from gradscope.recompute.rollout_checks import number_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.changes import Change
     from gradscope.records import Rollout
 
     Array = NDArray[Any]
@@ -34,11 +36,42 @@ class RolloutDrawing:
     batch_size: int
     seed: int
     """As given to set_random_seed: numpy's."""
+    change: Change | None = None
+    """Done to what the policy sees; which rows are drawn stays the same."""
+    allowed: Array | None = None
+    """Numbers of the rows to draw from, with replacement; None: all, each once an epoch."""
 
     @property
     def num_rows(self) -> int:
         """Steps x environments."""
         return num_rows(self.rollout)
+
+    @property
+    def numbers(self) -> Array:
+        """Every row, counted environment by environment."""
+        return np.arange(self.num_rows)
+
+    @property
+    def kind(self) -> RowKind:
+        """Rows as the policy saw them."""
+        return RowKind(
+            are_normalised=True,
+            are_sequences=self.rollout.algorithm == RECURRENT,
+            are_one_batch=self.batch_size == self.num_rows,
+        )
+
+    def stored(self, numbers: Array) -> Mapping[str, Array]:
+        """Observations as the policy saw them, [rows, *shape]."""
+        where = places(self, numbers)
+        return {key: array[where] for key, array in self.observations.items()}
+
+    def seen(self, stored: Mapping[str, Array]) -> Mapping[str, Array]:
+        """They were stored after VecNormalize."""
+        return stored
+
+    def inputs(self, stored: Mapping[str, Array], rows: Array) -> Mapping[str, Array]:
+        """What the policy sees of the drawn rows, changed where that is asked for."""
+        return stored if self.change is None else self.change(stored, rows)
 
 
 def num_rows(rollout: Rollout) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
     from numpy.typing import NDArray
 
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import OnPolicy
@@ -75,10 +76,28 @@ class RecomputedRollout:
         """As given to set_random_seed."""
         return self._drawing.seed
 
+    @property
+    def drawing(self) -> RolloutDrawing:
+        """Which mini-batches are drawn."""
+        return self._drawing
+
+    def intervened(
+        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
+    ) -> RecomputedRollout:
+        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
+        drawing = replace(self._drawing, num_batches=num_batches, change=change, allowed=allowed)
+        return replace(self, _drawing=drawing)
+
     def batches(self) -> Iterator[BatchGradients]:
-        """One mini-batch after the other, from the same seed at every call; weights never change."""
+        """One mini-batch after the other, from the same seed at every call; weights never change.
+
+        On changed inputs the policy counts as the one that collected them: else nearly every ratio would
+        be clipped, which is the intervention's doing and not the inputs'.
+        """
         for one in self._drawn():
-            yield self._gradients(self._parameters, one)
+            is_changed = self._drawing.change is not None
+            own = self._collected(self._parameters, one) if is_changed else one
+            yield self._gradients(self._parameters, own)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
         """The same mini-batches through a freshly initialised policy: the healthy baseline.
@@ -88,9 +107,13 @@ class RecomputedRollout:
         """
         fresh = trainable(fresh_weights(self._parameters, self._settings, self.seed))
         for one in self._drawn():
-            with torch.no_grad():
-                values, log_probs, _ = self._losses.judged(fresh, one)
-            yield self._gradients(fresh, replace(one, values=values, log_probs=log_probs))
+            yield self._gradients(fresh, self._collected(fresh, one))
+
+    def _collected(self, parameters: Parameters, one: RolloutBatch) -> RolloutBatch:
+        """As if these weights had collected it."""
+        with torch.no_grad():
+            values, log_probs, _ = self._losses.judged(parameters, one)
+        return replace(one, values=values, log_probs=log_probs)
 
     def _drawn(self) -> Iterator[RolloutBatch]:
         return drawn(self._drawing, self._states, draws(self.seed).rows)

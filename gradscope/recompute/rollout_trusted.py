@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradscope.recompute.batches import Draws
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients
     from gradscope.recompute.on_policy import Judged, OnPolicy
@@ -71,15 +72,32 @@ class TrustedRollout:
         """As given to set_random_seed."""
         return self._drawing.seed
 
+    @property
+    def drawing(self) -> RolloutDrawing:
+        """Which mini-batches are drawn."""
+        return self._drawing
+
+    def intervened(
+        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
+    ) -> TrustedRollout:
+        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
+        drawing = replace(self._drawing, num_batches=num_batches, change=change, allowed=allowed)
+        return replace(self, _drawing=drawing)
+
     def batches(self) -> Iterator[BatchGradients]:
         """One mini-batch after the other, from the same seed at every call; weights never change.
+
+        On changed inputs the policy counts as the one that collected them, as in RecomputedRollout.
 
         Raises:
             UsageError: the user's code failed on a later batch.
         """
-        chance = draws(self.seed)
+        chance, aside = draws(self.seed), draws(self.seed)
         for one in drawn(self._drawing, self._states, chance.rows):
-            yield self._gradients(self._losses, self._live, one, chance)
+            is_changed = self._drawing.change is not None
+            # Its chance is not that of the gradients, which stay comparable with those as they were.
+            own = self._collected(self._losses, self._live, one, aside) if is_changed else one
+            yield self._gradients(self._losses, self._live, own, chance)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
         """The same mini-batches through a new policy, as if it had collected them: the healthy baseline.
@@ -90,12 +108,15 @@ class TrustedRollout:
         chance = draws(self.seed)
         here, losses = self._fresh(chance)
         for one in drawn(self._drawing, self._states, draws(self.seed).rows):
-            try:
-                values, log_probs, _ = judged(self._guest, losses, here, one, chance)
-            except GuestFailed as problem:
-                raise UsageError(str(problem)) from problem
-            own = replace(one, values=values, log_probs=log_probs)
-            yield self._gradients(losses, here, own, chance)
+            yield self._gradients(losses, here, self._collected(losses, here, one, chance), chance)
+
+    def _collected(self, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> RolloutBatch:
+        """As if this policy had collected it."""
+        try:
+            values, log_probs, _ = judged(self._guest, losses, here, one, chance)
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return replace(one, values=values, log_probs=log_probs)
 
     def _fresh(self, chance: Draws) -> tuple[Live, OnPolicy]:
         try:

@@ -25,6 +25,9 @@ from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, mod
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.trusted.user_code import UserCode
 
@@ -56,6 +59,13 @@ class RecomputedPolicy:
     def seed(self) -> int:
         """As given to set_random_seed."""
         return self.drawing.seed
+
+    def intervened(
+        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
+    ) -> RecomputedPolicy:
+        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
+        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
+        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change.
@@ -111,7 +121,7 @@ def trusted_gradients(
     """
     try:
         _check(training, drawing)
-        doubt = check_originals(training, drawing.ring) if drawing.normalizer is None else None
+        doubt = check_originals(training, drawing.ring, drawing.normalizer)
         reasons = reasons_of(training, doubt)
         if user_code.announce is not None:
             user_code.announce(user_code.blobs.imports)

@@ -19,6 +19,7 @@ from gradscope.errors import UsageError
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
+from gradscope.recompute.trusted.model_drawing import ModelDrawing, num_rows
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, module_types
 from gradscope.recompute.trusted.user_model import fresh_model, function_of, user_model
 from gradscope.records import Clipping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.changes import Change
     from gradscope.recompute.trusted.user_model import UserModel
 
     Array = NDArray[Any]
@@ -49,14 +51,32 @@ class RecomputedModel:
     reasons: Mapping[str, str]
     modules: Mapping[str, str]
     """Type of the module that owns each layer."""
-    num_batches: int
-    batch_size: int
-    seed: int
+    drawing: ModelDrawing
     _guest: Guest
     _user: UserModel
-    _rows: Mapping[str, Array]
-    _takes_all: bool
     _fresh: Callable[[], UserModel | None] = field(repr=False)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches."""
+        return self.drawing.num_batches
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self.drawing.batch_size
+
+    @property
+    def seed(self) -> int:
+        """Of torch's and numpy's random states."""
+        return self.drawing.seed
+
+    def intervened(
+        self, *, num_batches: int, change: Change | None = None, allowed: Array | None = None
+    ) -> RecomputedModel:
+        """The same weights and draws on changed observations, or on rows of ``allowed`` numbers only."""
+        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
+        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change.
@@ -82,19 +102,13 @@ class RecomputedModel:
     def _batches(self, user: UserModel) -> Iterator[BatchGradients]:
         noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
         for _ in range(self.num_batches):
-            batch = self._drawn(rows)
+            batch = self.drawing.batch(rows)
             try:
                 with self._guest.turn(), borrowed(noise, rows):
                     gradients = user.gradients(batch)
             except GuestFailed as problem:
                 raise UsageError(str(problem)) from problem
             yield BatchGradients(gradients=gradients, clipping=_clipping(gradients), observations=batch)
-
-    def _drawn(self, rows: np.random.RandomState) -> Mapping[str, Array]:
-        if self._takes_all:
-            return self._rows
-        chosen = rows.choice(_num_rows(self._rows), self.batch_size, replace=False)
-        return {name: each[chosen] for name, each in self._rows.items()}
 
 
 def recompute_model(
@@ -146,13 +160,15 @@ def _draft(
         layer_reasons={},
         reasons={} if batch_size else {"batch_size": ALL_ROWS},
         modules={user.names[name]: kind for name, kind in module_types(user.model).items()},
-        num_batches=batches if batch_size else 1,
-        batch_size=batch_size or _num_rows(rows),
-        seed=seed,
+        drawing=ModelDrawing(
+            rows=rows,
+            num_batches=batches if batch_size else 1,
+            batch_size=batch_size or num_rows(rows),
+            seed=seed,
+            takes_all=batch_size is None,
+        ),
         _guest=guest,
         _user=user,
-        _rows=rows,
-        _takes_all=batch_size is None,
         _fresh=lambda: fresh_model(function, user),
     )
 
@@ -172,16 +188,12 @@ def _tried(draft: RecomputedModel) -> RecomputedModel:
 
 
 def _problem(rows: Mapping[str, Array], batches: int, batch_size: int | None, seed: int) -> str | None:
-    there = _num_rows(rows)
+    there = num_rows(rows)
     if batches < 1 or (batch_size is not None and batch_size < 1):
         return f"{batches} batches of {batch_size} rows are no batches"
     if batch_size is not None and batch_size > there:
         return f"a batch of {batch_size} is larger than the batch file's {there} rows"
     return None if 0 <= seed <= _MAX_SEED else f"the seed must be between 0 and {_MAX_SEED}, not {seed}"
-
-
-def _num_rows(rows: Mapping[str, Array]) -> int:
-    return min((len(each) for each in rows.values()), default=0)
 
 
 def _rows_of(seed: int) -> np.random.RandomState:
