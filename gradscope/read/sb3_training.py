@@ -75,6 +75,8 @@ class Sb3Training:
     """By network: actor, critic, policy, ent_coef."""
     last_original_observations: Mapping[str, Array] | None = None
     """The newest ones before VecNormalize, key "" for a plain space: [environments, *shape]."""
+    last_observations: Mapping[str, Array] | None = None
+    """The same as the network saw them, normalised with the statistics of that time."""
 
 
 def sb3_training(path: Path) -> Sb3Training:
@@ -102,6 +104,7 @@ def sb3_training(path: Path) -> Sb3Training:
             variables=_arrays(members, "pytorch_variables.pth"),
             optimizers=_optimizers(members),
             last_original_observations=_observations(_blob(data.get("_last_original_obs"), MAX_JSON_BYTES)),
+            last_observations=_observations(_blob(data.get("_last_obs"), MAX_JSON_BYTES)),
         )
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.layers import inert_note
@@ -45,6 +47,7 @@ class VecNormalizeFile:
             if "norm_obs" not in values and "obs_rms" not in values:
                 raise Malformed("is a pickle without VecNormalize's statistics", "Leave it out.")
             known = known_step(path, {})
+            _check(values)
             returns = attributes(values.get("ret_rms"))
             return Normalizer(
                 source=path,
@@ -60,6 +63,23 @@ class VecNormalizeFile:
                 norm_reward=values.get("norm_reward") is not False,
                 notes=known.notes + inert_note(found.unknown, SB3_DETAILS),
             )
+
+
+def _check(values: Mapping[str, object]) -> None:
+    """Statistics that no run can have would give numbers that look like any other."""
+    for name, least in (("epsilon", 0.0), ("clip_obs", 0.0), ("clip_reward", 0.0)):
+        if _number(values.get(name), 1.0) < least:
+            raise Malformed(f"has a negative {name}")
+    variances = {**_statistics(values.get("obs_rms"), "var"), "returns": as_array(_var(values))}
+    for each in variances.values():
+        if each is not None and not (np.isfinite(each).all() and (each >= 0).all()):
+            raise Malformed("has variances that are negative or not finite")
+    if not all(np.isfinite(each).all() for each in _statistics(values.get("obs_rms"), "mean").values()):
+        raise Malformed("has means that are not finite")
+
+
+def _var(values: Mapping[str, object]) -> object:
+    return attributes(values.get("ret_rms")).get("var")
 
 
 def _statistics(value: object, name: str) -> Mapping[str, NDArray[Any]]:

@@ -105,3 +105,7 @@ class Training(Protocol):
     @property
     def last_original_observations(self) -> Mapping[str, Array] | None:
         """The library's newest ones before VecNormalize, key "" for a plain space: [environments, *shape]."""
+
+    @property
+    def last_observations(self) -> Mapping[str, Array] | None:
+        """The same as the network saw them, normalised with the statistics of that time."""

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradscope.recompute.inputs import Space, Training
-    from gradscope.records import Ring
+    from gradscope.records import Normalizer, Ring
 
     Arrays = Mapping[str, NDArray[Any]]
 
 UNKNOWN: Final = "nothing tells whether the run was normalised; no VecNormalize file belongs to it"
+ANOTHER: Final = "the buffer's newest rows are not the checkpoint's: it is of another step or another run"
+LEAST_MOVE: Final = 0.01
+MOVES: Final = 20.0
+"""Of a normalised observation in one step: at most this over the number of steps (measured: 3.5)."""
 _NUMBERS: Final = ("Discrete", "MultiDiscrete")
 
 
@@ -56,14 +60,14 @@ def _check_array(array: NDArray[Any], space: Space, key: str, ring: Ring) -> Non
         raise Mismatch(f"the buffer's {name} are not among the {space.num_values} values of the space")
 
 
-def check_originals(training: Training, ring: Ring) -> str | None:
-    """A note where nothing tells whether a run without a VecNormalize file was normalised.
+def check_originals(training: Training, ring: Ring, normalizer: Normalizer | None = None) -> str | None:
+    """A note where checkpoint, buffer and VecNormalize file may not belong together.
 
     SB3 keeps the newest original observations. Without VecNormalize they are those of the newest row;
     with it, those that follow it (but where the episode has just ended, then the next one's first).
 
     Raises:
-        Mismatch: the run was normalised, or probably was.
+        Mismatch: the run was normalised and the file is missing, or it was not and there is one.
     """
     assert ring.dones is not None
     newest, following = (ring.position - 1) % len(ring.dones), ring.position % len(ring.dones)
@@ -76,14 +80,46 @@ def check_originals(training: Training, ring: Ring) -> str | None:
     else:
         ahead = _row(ring.next_observations, newest)
     is_newest, is_ahead = _same(original, there), _same(original, ahead)
+    if normalizer is not None:
+        if is_newest.all() and not is_ahead.any():
+            raise Mismatch(f"the run did not use VecNormalize: {normalizer.source.name} is of another run")
+        is_known = is_ahead.any() or ring.dones[newest].all()
+        return _foreign(training, original, normalizer) if is_known else ANOTHER
     if is_newest.all():
         # Observations that do not change tell nothing.
         return UNKNOWN if is_ahead.all() else None
     if is_ahead.any():
-        raise Mismatch("the run used VecNormalize, and its file is missing")
+        raise Mismatch("the run used VecNormalize, and its file is missing: save_vecnormalize=True writes it")
     if ring.dones[newest].all():
         raise Mismatch("it cannot be told whether the run used VecNormalize, and there is no such file")
-    return "the buffer's newest rows are not the checkpoint's: it was saved at another step"
+    return ANOTHER
+
+
+def _foreign(training: Training, original: Arrays, normalizer: Normalizer) -> str | None:
+    """A note where the file's statistics do not give the observations that the checkpoint's network saw.
+
+    The checkpoint's were normalised one step before the file was written: the mean has since moved by
+    about one in as many parts as there were steps.
+    """
+    seen = _fitting(training.last_observations, original)
+    steps = training.settings.get("num_timesteps")
+    if seen is None or not normalizer.norm_observations or not isinstance(steps, int):
+        return None
+    allowed = max(LEAST_MOVE, MOVES / max(steps, 1))
+    for key in normalizer.mean:
+        if key not in original:
+            continue
+        deviation = np.sqrt(normalizer.var[key] + normalizer.epsilon)
+        expected = np.clip(
+            (original[key] - normalizer.mean[key]) / deviation, -normalizer.clip, normalizer.clip
+        )
+        difference = np.abs(expected - seen[key]).max(initial=0)
+        if not difference <= allowed * max(1.0, np.abs(expected).max(initial=0)):
+            return (
+                f"{normalizer.source.name} does not give the observations that the checkpoint last saw "
+                f"(they differ by {difference:.2g}): it is of another step or another run"
+            )
+    return None
 
 
 def _row(arrays: Arrays, place: int) -> Arrays:

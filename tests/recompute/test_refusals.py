@@ -211,7 +211,7 @@ def test_a_buffer_of_another_step_is_told(tmp_path: Path) -> None:
     assert first.recomputed().reasons == second.recomputed().reasons == {}
     found = replace(first, ring=second.ring).recomputed()
     assert found.reasons == {
-        "replay": "the buffer's newest rows are not the checkpoint's: it was saved at another step"
+        "replay": "the buffer's newest rows are not the checkpoint's: it is of another step or another run"
     }
 
 
