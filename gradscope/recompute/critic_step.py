@@ -21,6 +21,8 @@ _MOMENTS: Final = ("exp_avg", "exp_avg_sq", "step")
 _FLAGS: Final = ("amsgrad", "maximize", "foreach", "capturable", "differentiable", "fused")
 _NAMES: Final = ("lr", "betas", "eps", "weight_decay", "params", "decoupled_weight_decay", "initial_lr")
 _PAIR: Final = 2
+_LARGEST: Final = 1e6
+"""No optimizer is run with more; torch's update overflows far beyond."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +87,8 @@ def critic_step(
     numbers = (rate, group.get("eps"), group.get("weight_decay"))
     if not all(map(_is_number, numbers)) or not _are_betas(betas):
         return NOT_ADAM
+    if not all(0 <= float(str(each)) <= _LARGEST for each in numbers):
+        return f"the critic's optimizer has an impossible learning rate, eps or weight decay: {numbers}"
     moments = _moments(saved, group, shapes, num_idle)
     if isinstance(moments, str):
         return moments

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_NUMBER: Final = 1e18
 """Beyond any setting; NaN and infinities are beyond it too."""
+_FRACTIONS: Final = ("gamma", "tau")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,9 +80,11 @@ def number_of(training: Training, name: str) -> float:
     """A setting of the run.
 
     Raises:
-        Mismatch: the checkpoint does not hold it as a plain number.
+        Mismatch: the checkpoint does not hold it as a plain number, or it is impossible.
     """
     value = training.settings.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_NUMBER:
         raise Mismatch(f"the checkpoint's settings hold no number {name}")
+    if name in _FRACTIONS and not 0 <= value <= 1:
+        raise Mismatch(f"the checkpoint's {name} is {value:g}, not between 0 and 1")
     return float(value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from makers import sb3_ring
-from recompute.library import Case, Files, trained
+from recompute.library import Case, Files, refusal, trained
 
 from gradscope.read import open_file
 from gradscope.read.sb3_training import sb3_training
@@ -66,7 +66,7 @@ def test_a_buffer_of_another_step_or_run_is_noted(runs: dict[str, list[Files]]) 
             assert "another step or another run" in str(note(second, ring=each.ring))
     assert compared
     assert "another step or another run" in str(note(first, ring=second.ring))
-    assert "another step or another run" in str(note(runs["plain"][1], ring=runs["plain"][0].ring))
+    assert "another step or another run" in str(note(runs["plain"][0], ring=runs["plain"][1].ring))
 
 
 def test_a_vecnormalize_file_of_another_run_is_noted(runs: dict[str, list[Files]]) -> None:
@@ -81,3 +81,19 @@ def test_a_vecnormalize_file_of_another_run_is_noted(runs: dict[str, list[Files]
         assert isinstance(found, Recomputed)
         told = found.reasons.get("replay")
         assert told is None if words is None else words in str(told)
+
+
+@pytest.mark.parametrize("change", [{"gamma": -1.0}, {"gamma": 1.5}])
+def test_impossible_settings_are_refused(runs: dict[str, list[Files]], change: dict[str, float]) -> None:
+    settings = sb3_training(runs["plain"][0].zip).settings
+    assert "not between 0 and 1" in refusal(runs["plain"][0], settings={**settings, **change})
+
+
+@pytest.mark.parametrize("rate", [1e300, -1.0])
+def test_an_impossible_learning_rate_leaves_out_the_actor(runs: dict[str, list[Files]], rate: float) -> None:
+    files = runs["plain"][0]
+    training = replace(sb3_training(files.zip), learning_rate=rate)
+    found = recompute_gradients(training, sb3_ring(files.ring), None, batches=1, batch_size=8, seed=0)
+    assert isinstance(found, Recomputed)
+    assert "impossible learning rate" in found.layer_reasons["actor.mu.weight"]
+    assert next(found.batches()).gradients
