@@ -106,3 +106,69 @@ def change_of_level(series: Sequence[float]) -> int:
         return sum(math.fsum((v - math.fsum(part) / len(part)) ** 2 for v in part) for part in parts)
 
     return min(range(1, len(series)), key=left_over)
+
+
+def kinds_of_layer(
+    gradient: np.ndarray[Any, Any], leaf: str, module: str | None, masked: Any, used: Any
+) -> tuple[dict[str, int], list[int], list[int] | None]:
+    """Zeros by kind, dead units and dead inputs (None of a vector), element by element."""
+    all_places = list(product(*map(range, gradient.shape)))
+    zero = {place for place in all_places if abs(gradient[place]) <= 1e-8}
+    wild = {place for place in all_places if _is_expected(place, gradient, (leaf, module), masked, used)}
+    free = [place for place in all_places if place not in wild]
+    gates = _num_gates(gradient.shape, leaf, module)
+    height = len(gradient) // gates
+    swapped = (module == "Embedding" and gradient.ndim == 2) or (
+        module == "ConvTranspose1d" and gradient.ndim == 3
+    )
+
+    def unit(place: tuple[int, ...]) -> int:
+        return place[1] if swapped else place[0] % height
+
+    def column(place: tuple[int, ...]) -> int:
+        return place[0] if swapped else place[1]
+
+    def dead(line: Any) -> set[int]:
+        groups = {line(place) for place in free}
+        return {one for one in groups if all(place in zero for place in free if line(place) == one)}
+
+    units = dead(unit)
+    inputs = dead(column) if gradient.ndim > 1 else set()
+    kinds: Counter[str] = Counter()
+    for place in zero:
+        if place in wild:
+            kinds["expected"] += 1
+        elif all(each in zero for each in free):
+            kinds["whole_layer"] += 1
+        elif gradient.ndim == 1:
+            kinds["dead_unit"] += 1
+        elif column(place) in inputs:
+            kinds["dead_input"] += 1
+        else:
+            kinds["dead_unit" if unit(place) in units else "scattered"] += 1
+    return dict(kinds), sorted(units), sorted(inputs) if gradient.ndim > 1 else None
+
+
+def _num_gates(shape: tuple[int, ...], leaf: str, module: str | None) -> int:
+    if not leaf.startswith(("weight_ih", "weight_hh", "bias_ih", "bias_hh")):
+        return 1
+    gates = {"LSTM": 4, "GRU": 3}.get(module or "", 1)
+    if module is None and leaf == "weight_hh" and len(shape) == 2:
+        gates = 3 if shape[0] == 3 * shape[1] else 4 if shape[0] >= 4 * shape[1] else 1
+    return gates if shape[0] % gates == 0 else 1
+
+
+def _is_expected(
+    place: tuple[int, ...], gradient: np.ndarray[Any, Any], known: Any, masked: Any, used: Any
+) -> bool:
+    leaf, module = known
+    if masked is not None:
+        return bool(masked[place])
+    if leaf == "in_proj_bias" and gradient.ndim == 1 and len(gradient) % 3 == 0:
+        third = len(gradient) // 3
+        return module in {None, "MultiheadAttention"} and third <= place[0] < 2 * third
+    if module != "Embedding" or gradient.ndim != 2:
+        return False
+    if used is not None:
+        return place[0] not in set(used.tolist())
+    return not gradient[place[0]].any() and bool(gradient.any())

@@ -54,7 +54,7 @@ def parallel_inputs(weight: Array, bias: Array | None, facts: LayerFacts = NOTHI
     The bias gradient is the sum of all deltas, a column the sum of deltas times its input: where the
     input is a constant c on every row, the column is c times the bias gradient. Centering turns a flat
     input from 0 into such a constant. Of a convolution all kernel elements must have the same c, which
-    padding with zeros hides.
+    padding with zeros hides, and the borders of a transposed one.
 
     Args:
         weight: gradient, [out, in, ...]; in the order of its file.

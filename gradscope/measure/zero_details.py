@@ -55,7 +55,7 @@ class DetailTally:
         if inputs is None:
             reasons["num_dead_inputs"] = reasons["num_parallel_inputs"] = ONE_DIMENSION
         if not self.num_dust:
-            reasons["num_dust"] = "no element is expected to be zero"
+            reasons["num_dust"] = "no element is expected to be zero, or all are"
         found: dict[str, Any] = {}
         if isinstance(self.parallel, ParallelInputs):
             found = _parallel(self.parallel, inputs)

@@ -31,7 +31,7 @@ class ZeroLines:
     blocks: tuple[str, ...] = ()
     """Stacked parts that are zero as a whole: query, forget gate, ..."""
     num_dust: int | None = None
-    """Expected elements with rounding above the tolerance; None where none is expected."""
+    """Expected elements with rounding above the tolerance; None where none is, or all are expected."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,21 +46,21 @@ class RawLines:
     """Places, of the gradient's shape."""
 
 
-def zero_lines(gradient: Array, name: str, facts: LayerFacts, raw: RawLines, num_dust: int) -> ZeroLines:
+def zero_lines(
+    gradient: Array, name: str, facts: LayerFacts, raw: RawLines, num_dust: int | None
+) -> ZeroLines:
     """Dead units and inputs: the raw rows and columns, turned and stacked as the layer's type says."""
     rows, columns = _with_something(raw, gradient)
     blocks = block_names(gradient, name, facts)
     height = len(raw.rows) // max(1, len(blocks))
     stacked = raw.rows[: height * max(1, len(blocks))].reshape(max(1, len(blocks)), height)
     dead = tuple(block for block, flags in zip(blocks, stacked, strict=False) if flags.all() and height)
-    if gradient.ndim < 2:  # noqa: PLR2004 - a vector has no columns
-        rows = np.all(rows.reshape(stacked.shape), axis=0) if blocks and is_gated(name) else rows
-        dust = None if raw.expected is None else num_dust
-        return ZeroLines(units=rows, inputs=None, blocks=_free(dead, raw), num_dust=dust)
-    if is_swapped(gradient, facts):
-        return ZeroLines(units=columns, inputs=rows)
     if blocks and is_gated(name):
         rows = np.all(stacked, axis=0) & np.any(rows.reshape(stacked.shape), axis=0)
+    if gradient.ndim < 2:  # noqa: PLR2004 - a vector has no columns
+        return ZeroLines(units=rows, inputs=None, blocks=_free(dead, raw), num_dust=num_dust)
+    if is_swapped(gradient, facts):
+        return ZeroLines(units=columns, inputs=rows)
     return ZeroLines(units=rows, inputs=columns, blocks=dead)
 
 

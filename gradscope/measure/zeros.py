@@ -157,10 +157,10 @@ class _Tally:
             self.norms.append(largest * math.sqrt(float(np.dot(scaled, scaled))))
 
 
-def _num_dust(gradient: Array, expected: NDArray[np.bool_] | None, tally: _Tally) -> int:
-    """Expected elements of a vector that hold rounding: no zeros, and at most DUST of the largest."""
-    if expected is None or gradient.ndim != 1 or not tally.largest:
-        return 0
+def _num_dust(gradient: Array, expected: NDArray[np.bool_] | None, tally: _Tally) -> int | None:
+    """Expected elements of a vector that are no zeros, but at most DUST of its largest; None: no measure."""
+    if expected is None or gradient.ndim != 1 or not tally.largest or expected.all():
+        return None
     small = int(np.count_nonzero(_magnitude(gradient[expected]) <= DUST * max(tally.largest)))
     return max(0, small - tally.num_expected_zero)
 

@@ -17,6 +17,8 @@ _EXTRACTOR: Final = re.compile(r"(.*?features_extractor)\.")
 _NUMBERED: Final = re.compile(r"(.*)\.(\d+)\.\w+")
 _CRITIC: Final = re.compile(r"(?:^|.*\.)critic\.qf?\d+\.\d+\.weight")
 _ACTOR_OUTPUT: Final = re.compile(r"(?:^|.*\.)actor\.mu(?:\.(\d+))?\.weight")
+_BEHIND_LSTM: Final = "mlp_extractor."
+"""RecurrentPPO's, which takes the output of its LSTM though it stands before it in the file."""
 _MATRIX: Final = 2
 
 
@@ -68,19 +70,35 @@ def _layout(layers: Iterable[LayerGradient], known: RunSlices) -> _Layout | None
 
 
 def _entrances(layers: Sequence[LayerGradient]) -> list[LayerGradient]:
-    """First matrices: of each features extractor, else of each numbered chain of modules."""
+    """First matrices: of each features extractor, else of each LSTM or numbered chain of modules."""
     matrices = [each for each in layers if len(each.shape) == _MATRIX]
     extractors = {match[1] for each in matrices if (match := _EXTRACTOR.match(each.name))}
     networks = {each.rpartition(".")[0] for each in extractors}
+    is_recurrent = any(_is_first_recurrent(each.name) for each in matrices)
     first: dict[str, LayerGradient] = {}
-    for each in matrices:
-        inside = _EXTRACTOR.match(each.name)
+    for place, each in enumerate(matrices):
+        inside, chain = _EXTRACTOR.match(each.name), _NUMBERED.fullmatch(each.name)
         if inside:
             first.setdefault(inside[1], each)
-        elif not any(not network or each.name.startswith(f"{network}.") for network in networks):
-            chain = _NUMBERED.fullmatch(each.name)
-            first.setdefault(chain[1] if chain else each.name, each)
+        elif any(not network or each.name.startswith(f"{network}.") for network in networks) or (
+            is_recurrent and _BEHIND_LSTM in each.name
+        ):
+            continue
+        elif chain:
+            first.setdefault(chain[1], each)
+        elif _is_first_recurrent(each.name) or _is_first(each.name, matrices[:place]):
+            first[each.name] = each
     return list(first.values())
+
+
+def _is_first_recurrent(name: str) -> bool:
+    return name.rpartition(".")[2] == "weight_ih_l0"
+
+
+def _is_first(name: str, earlier: Sequence[LayerGradient]) -> bool:
+    """Whether a module that stands alone is the first of those beside it: no head such as actor.mu."""
+    beside = name.rpartition(".")[0].rpartition(".")
+    return not any(each.name.startswith(beside[0] + beside[1]) for each in earlier)
 
 
 def _named(layer: LayerGradient, layout: _Layout) -> LayerGradient:
