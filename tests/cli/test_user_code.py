@@ -185,3 +185,32 @@ def test_code_that_fails_on_a_later_batch_leaves_the_other_snapshots(tmp_path: P
     first, second = json.loads(done.out)["snapshots"]
     assert "second call" in first["reasons"]["zero_fraction"]
     assert second["origin"] == "recomputed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import os; os.system('echo GARBAGE')",
+        "import os; os.write(1, b'GARBAGE')",
+        "import sys; sys.__stdout__.write('GARBAGE')",
+        "print('GARBAGE')",
+    ],
+)
+def test_whatever_user_code_writes_json_stays_json(tmp_path: Path, line: str) -> None:
+    make_digits(tmp_path)
+    (tmp_path / "digits.py").write_text(DIGITS.replace("        print(", f"        {line}\n        print("))
+    options = ("--model", "digits:digits", "--code", ".", "--trust", "--replay", "sup/batch.pt")
+    done = gradscope("scan", "sup", *options, "--json", directory=tmp_path)
+    assert done.code == 0
+    assert json.loads(done.out)["snapshots"][0]["origin"] == "recomputed"
+    assert "GARBAGE" in done.err
+
+
+def test_an_exception_of_any_kind_is_a_reason(tmp_path: Path) -> None:
+    make_digits(tmp_path)
+    (tmp_path / "digits.py").write_text("class Odd(BaseException):\n    pass\nraise Odd('boo')\n")
+    options = ("--model", "digits:digits", "--code", ".", "--trust", "--replay", "sup/batch.pt")
+    done = gradscope("scan", "sup", *options, "--json", directory=tmp_path)
+    assert done.code == 2
+    assert "Odd: boo (digits.py, line 3)" in done.err
+    assert json.loads(done.out)["snapshots"][0]["origin"] == "none"

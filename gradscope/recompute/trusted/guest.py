@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import GradscopeError
 from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.trusted.output import to_standard_error
 from gradscope.recompute.trusted.surroundings import Surroundings, surroundings
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class Guest:
             GuestFailed: instead of whatever its code raises; our own exceptions pass.
         """
         before, known = surroundings(), set(sys.modules)
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with to_standard_error(), warnings.catch_warnings():
             try:
                 self._enter()
                 yield
-            except (GuestFailed, GradscopeError, Mismatch):
+            except (GuestFailed, GradscopeError, Mismatch, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 raise GuestFailed(told(error)) from error
             finally:
                 self._own = surroundings()
