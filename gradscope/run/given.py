@@ -34,6 +34,8 @@ class Means:
 
     settings: Settings
     given: Given = field(default_factory=Given)
+    broken: Mapping[int | None, str] = field(default_factory=dict)
+    """By step: a file that could not be read, which may be the buffer that is missed."""
     announce: Announce | None = None
     """Told once of each piece of the user's code, before it is imported."""
     _told: set[str] = field(default_factory=set)

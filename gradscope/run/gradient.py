@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ASKED_FOR_EVIDENCE: Final = "optimizer evidence was asked for: moments are no gradients"
 NOT_STORED: Final = "no gradient is stored beside this checkpoint, and only stored ones were asked for"
+DOUBTS: Final = ("replay", "rollout", "learning_rate")
+"""Reasons of a recomputation that a user has to see."""
 TOTALS: Final = (
     "num_zero",
     "num_exact_zero",
@@ -82,7 +84,7 @@ def snapshot_gradient(
         clip_coefficient=chosen.clipping.clip_coefficient,
         reasons=reasons,
         layers=layers,
-        notes=(*moment.main.notes, *moment.notes, *_recorder_notes(moment, chosen)),
+        notes=(*moment.main.notes, *moment.notes, *_notes(moment, chosen)),
         **totals,
         **{key: chosen.batch.get(key) for key in ("num_batches", "batch_size", "seed")},
     )
@@ -202,8 +204,10 @@ def _reasons(
     return {key: value for key, value in reasons.items() if value}
 
 
-def _recorder_notes(moment: Moment, chosen: _Chosen) -> tuple[str, ...]:
-    """Where its gradients are the ones shown, and the checkpoint's own notes are not the same."""
+def _notes(moment: Moment, chosen: _Chosen) -> tuple[str, ...]:
+    """Doubts about a recomputation; what a joined recorder file noted, where its gradients are shown."""
+    if chosen.recomputed is not None:
+        return tuple(chosen.recomputed.reasons[key] for key in DOUBTS if key in chosen.recomputed.reasons)
     if chosen.origin is not Origin.STORED or moment.checkpoint is None or moment.recorded is None:
         return ()
     return moment.recorded.notes

@@ -60,7 +60,7 @@ def moments(files: RunFiles) -> list[Moment]:
                 replay=_belonging(files.replays, lambda each: each.replay.step, step, len(pairs)),
                 normalizer=_normalizer(files.normalizers, step),
                 rollout=_belonging(files.rollouts, lambda each: each.step, step, len(pairs)),
-                notes=notes,
+                notes=(*notes, *_buffer_ties(files.replays, step)),
             )
         )
     return result
@@ -105,6 +105,11 @@ def _tie_notes(checkpoint: Snapshot, twins: Sequence[Snapshot]) -> tuple[str, ..
         return ()
     others = ", ".join(each.source.name for each in twins if each is not checkpoint)
     return (f"step {checkpoint.step} is claimed by {others} too",)
+
+
+def _buffer_ties(replays: Sequence[ReplayFileOpened], step: int | None) -> tuple[str, ...]:
+    names = [each.replay.source.name for each in replays if step is not None and each.replay.step == step]
+    return (f"of several buffers of step {step} {names[0]} is used",) if len(names) > 1 else ()
 
 
 def _belonging(

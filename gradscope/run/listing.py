@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradscope.read.step_name import known_step
 from gradscope.records import ReplayFile, TimelineFile
 from gradscope.run.given import Given
 
@@ -50,6 +52,12 @@ def file_names(found: Found, moment: Moment) -> Mapping[str, str | None]:
         "source": found.relative(moment.main.source),
         "gradient_source": found.relative(joined.source) if joined else None,
     }
+
+
+def broken_steps(found: Found) -> dict[int | None, str]:
+    """Unreadable files by the step that their names tell."""
+    steps = {known_step(Path(left.source), {}).step: left.source for left in found.unreadable}
+    return {step: source for step, source in steps.items() if step is not None}
 
 
 def slice_selectors(opened: Opened) -> dict[str, str]:

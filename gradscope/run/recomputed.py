@@ -26,6 +26,7 @@ NO_REPLAY: Final = (
 )
 ON_POLICY: Final = ("PPO", "A2C", "RecurrentPPO")
 NO_ROLLOUT: Final = "{} saves no rollout; record it: GradscopeCallback(..., save_rollout=True)"
+SDE: Final = "state-dependent exploration (gSDE) is not recomputed"
 NO_CHECKPOINT: Final = "only a recorder file is here: recomputing needs the checkpoint"
 NOT_SB3: Final = (
     "which model and loss this checkpoint belongs to is not known: name them with --model, "
@@ -81,8 +82,13 @@ def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Recomp
     ring = _ring(moment, means)
     if ring is not None:
         return _off_policy(training, ring, moment, means)
+    if training.settings.get("use_sde") is True:
+        return SDE
     algorithm = moment.main.algorithm
-    return NO_ROLLOUT.format(algorithm) if algorithm in ON_POLICY else NO_REPLAY
+    if algorithm in ON_POLICY:
+        return NO_ROLLOUT.format(algorithm)
+    broken = means.broken.get(moment.step)
+    return NO_REPLAY if broken is None else f"{broken} could not be read"
 
 
 def _off_policy(training: Sb3Training, ring: Ring, moment: Moment, means: Means) -> Recomputation | str:

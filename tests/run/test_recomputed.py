@@ -162,3 +162,39 @@ def test_what_the_recorder_noted_is_not_said_of_recomputed_gradients() -> None:
     )
     assert any("one update after the save" in note for note in stored.notes)
     assert not recomputed.notes
+
+
+def copied(folder: Path, into: Path, *names: str) -> Path:
+    into.mkdir()
+    for name in names:
+        (into / name).write_bytes((folder / name).read_bytes())
+    return into
+
+
+def test_a_buffer_that_cannot_be_read_is_not_called_missing(
+    sb3_files: Callable[[str], Path], tmp_path: Path
+) -> None:
+    names = ("rl_model_128_steps.zip", "rl_model_vecnormalize_128_steps.pkl")
+    folder = copied(sb3_files("SAC"), tmp_path / "run", *names)
+    content = (sb3_files("SAC") / "rl_model_replay_buffer_128_steps.pkl").read_bytes()
+    (folder / "rl_model_replay_buffer_128_steps.pkl").write_bytes(content[: len(content) // 2])
+    report = scan(folder)
+    assert report.unreadable
+    assert report.snapshots[0].reasons["zero_fraction"] == (
+        "rl_model_replay_buffer_128_steps.pkl could not be read"
+    )
+
+
+def test_a_buffer_of_another_step_is_noted_where_it_is_seen(sb3_files: Callable[[str], Path]) -> None:
+    buffer = sb3_files("SAC") / "rl_model_replay_buffer_64_steps.pkl"
+    report = scan(sb3_files("SAC"), settings=Settings(replay=buffer, batches=1))
+    assert any("it is of another step or another run" in note for note in report.notes)
+
+
+def test_two_buffers_of_one_step_are_told(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    names = [each.name for each in sb3_files("SAC").iterdir() if "128" in each.name]
+    folder = copied(sb3_files("SAC"), tmp_path / "run", *names)
+    twin = folder / "zz_replay_buffer_128_steps.pkl"
+    twin.write_bytes((folder / "rl_model_replay_buffer_128_steps.pkl").read_bytes())
+    notes = scan(folder).snapshots[0].notes
+    assert notes == ("of several buffers of step 128 rl_model_replay_buffer_128_steps.pkl is used",)
