@@ -24,6 +24,11 @@ LEAST_UNITS: Final = 3
 SAME_CONSTANT: Final = 1e-2
 """Relative; an input whose value differs by more between batches has moved."""
 CHUNK_ELEMENTS: Final = 1 << 17
+NUM_ANCHORS: Final = 32
+"""Rows on which columns are looked at first: those with the largest bias gradients."""
+NEAR: Final = 2.0
+"""Slack of that look: a parallel column may put all its deviation, and the error of its constant, there."""
+ROUNDING: Final = 1e-12
 NO_BIAS: Final = "this layer has no bias gradient to compare its columns with"
 FEW_UNITS: Final = f"fewer than {LEAST_UNITS} units have a bias gradient"
 RANK_ONE: Final = "every column is parallel to the bias gradient: one row of the batch decides all of it"
@@ -89,21 +94,57 @@ def still_parallel(before: ParallelInputs, after: ParallelInputs) -> ParallelInp
 
 def _constants(matrix: Array, deltas: NDArray[np.float64]) -> NDArray[np.float64]:
     """[in]: NaN where the column is not parallel, 0 where it is all zeros."""
-    shape = (matrix.shape[1], math.prod(matrix.shape[2:]))
-    along, squares = np.zeros(shape), np.zeros(shape)
-    size = float(np.abs(deltas).max())
+    constants = np.full(matrix.shape[1], np.nan)
+    # Most columns fail on a few rows already; only the others are looked at as a whole.
+    anchors = np.argsort(-np.abs(deltas))[:NUM_ANCHORS]
+    few = _Sums.of(matrix[anchors], deltas[anchors])
+    total = float(np.dot(deltas / few.size, deltas / few.size))
     with np.errstate(invalid="ignore", over="ignore"):
-        for rows in _rows(len(matrix), shape[0] * shape[1]):
-            # Scaled by the bias, squares of gradients of 1e-200 do not vanish.
-            block = matrix[rows].astype(np.float64).reshape(-1, *shape) / size
-            along += np.tensordot(deltas[rows] / size, block, axes=1)
-            squares += np.einsum("ick,ick->ck", block, block)
-    length = math.sqrt(float(np.dot(deltas / size, deltas / size)))
-    is_parallel = (np.abs(along) >= PARALLEL * np.sqrt(squares) * length) & np.isfinite(squares)
-    found = np.where(is_parallel, along / length**2, np.nan)
-    first = found[:, :1]
-    same = np.isclose(found, first, rtol=SAME_CONSTANT, atol=0).all(axis=1)
-    return np.where(same, first[:, 0], np.nan)
+        left = few.squares - few.along**2 / few.total
+        is_near = (
+            left <= 2 * NEAR * (1 - PARALLEL) * (few.along / few.total) ** 2 * total + ROUNDING * few.squares
+        )
+    places = np.flatnonzero(is_near.all(axis=1))
+    if len(places):
+        whole = _Sums.of(matrix if len(places) == len(constants) else matrix[:, places], deltas)
+        constants[places] = whole.constants()
+    return constants
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Sums:
+    """Inner products of columns with the bias gradient and with themselves, [in, kernel], float64.
+
+    All are scaled by the bias gradient's largest: squares of gradients of 1e-200 do not vanish.
+    """
+
+    along: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    total: float
+    """Of the bias gradient with itself."""
+    size: float
+
+    @classmethod
+    def of(cls, matrix: Array, deltas: NDArray[np.float64]) -> _Sums:
+        shape = (matrix.shape[1], math.prod(matrix.shape[2:]))
+        along, squares = np.zeros(math.prod(shape)), np.zeros(math.prod(shape))
+        size = float(np.abs(deltas).max())
+        scaled = deltas / size
+        with np.errstate(invalid="ignore", over="ignore"):
+            for rows in _rows(len(matrix), along.size):
+                block = matrix[rows].astype(np.float64).reshape(-1, along.size) / size
+                along += scaled[rows] @ block
+                squares += np.einsum("ij,ij->j", block, block)
+        along, squares = along.reshape(shape), squares.reshape(shape)
+        return cls(along=along, squares=squares, total=float(np.dot(scaled, scaled)), size=size)
+
+    def constants(self) -> NDArray[np.float64]:
+        is_parallel = np.abs(self.along) >= PARALLEL * np.sqrt(self.squares * self.total)
+        found = np.where(is_parallel & np.isfinite(self.squares), self.along / self.total, np.nan)
+        if found.shape[1] == 1:
+            return found[:, 0]
+        same = np.isclose(found, found[:, :1], rtol=SAME_CONSTANT, atol=0).all(axis=1)
+        return np.where(same, found[:, 0], np.nan)
 
 
 def _rows(num_rows: int, width: int) -> Iterator[slice]:
