@@ -13,6 +13,7 @@ from gymnasium import spaces
 from makers import layer, snapshot
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gradscope import Settings, scan
 from gradscope.measure import resolve_slices
@@ -51,6 +52,7 @@ def trained(model: Any, folder: Path, steps: int = 40) -> None:
         20,
         str(folder),
         save_replay_buffer=True,
+        save_vecnormalize=True,
         slices={"position": "position_*"},
         feature_names=NAMES,
         sequence_length=2,
@@ -136,6 +138,29 @@ def test_inputs_of_a_critic_are_named_beside_the_actions(market: Any, tmp_path: 
     # As many inputs as the observation has columns, and not the first of its network.
     assert found["actor.mu.weight"].shape == (1, 10)
     assert details(found["actor.mu.weight"]).input_names == {}
+
+
+@pytest.mark.parametrize("is_centered", [True, False])
+def test_closed_positions_that_vecnormalize_moved_away_from_0_are_found(
+    is_centered: bool, market: Any, tmp_path: Path
+) -> None:
+    class Closing(market):  # type: ignore[misc]
+        """Positions that are open in the beginning only."""
+
+        def step(self, action: Any) -> Any:
+            self.opens_at = 0 if self.age < 40 else 10**9
+            return super().step(action)
+
+    world = VecNormalize(DummyVecEnv([Closing]), norm_obs=is_centered)
+    options = OFF_POLICY | {"buffer_size": 60}
+    trained(DQN("MlpPolicy", world, policy_kwargs={"net_arch": [16]}, **options), tmp_path, steps=120)
+    for source in ("recomputed", "stored"):
+        entrance = last(tmp_path, source=source)["q_net.q_net.0.weight"]
+        flat, dead = details(entrance).parallel_inputs, details(entrance).dead_inputs
+        assert (flat if is_centered else dead) == (2, 3, 4, 7, 8, 9)
+        assert (dead if is_centered else flat) == ()
+        assert entrance.anatomy is not None
+        assert (entrance.anatomy.dead_input > 0) is not is_centered
 
 
 def known(shape: tuple[int, ...] = (4, 5), **changes: Any) -> RunSlices:
