@@ -57,19 +57,15 @@ class UnitCounts(Protocol):
 
     @property
     def magnitude(self) -> Array:
-        """Sum of |output|, [units]; not finite where an output is not."""
+        """Sum of |output|, [units]: 0 only where all are 0, not finite where one is not."""
 
     @property
-    def num_nonzero(self) -> Array:
-        """Outputs that are not 0, [units]."""
-
-    @property
-    def num_flat(self) -> Array | None:
-        """Outputs where the activation's slope is exactly 0, [units]; None where that is not known."""
+    def is_flat(self) -> Array | None:
+        """Whether the activation's slope is exactly 0 on every row, booleans [units]; None: not known."""
 
     @property
     def num_saturated(self) -> Array | None:
-        """Of those, outputs that are not 0, [units]."""
+        """Outputs where that slope is exactly 0 and the output is not, [units]."""
 
     @property
     def sample(self) -> Array:
@@ -203,18 +199,17 @@ def _flat(counts: UnitCounts) -> tuple[Places, Places, float | None, dict[str, s
     kind, both = counts.activation, ("dead", "saturated", "saturated_fraction")
     if kind in MEMORY:
         return (), (), None, dict.fromkeys(both, f"slopes inside of {kind} units are not looked at")
-    if counts.num_flat is None or counts.num_saturated is None:
+    if counts.is_flat is None or counts.num_saturated is None:
         return (), (), None, dict.fromkeys(both, NO_ACTIVATION)
-    if not counts.num_rows or not counts.num_flat.size:
+    if not counts.num_rows or not counts.is_flat.size:
         return (), (), None, dict.fromkeys(both, NO_ROWS)
-    is_flat = counts.num_flat == counts.num_rows
-    is_zero = counts.num_nonzero == 0
+    is_flat, is_zero = counts.is_flat, counts.magnitude == 0
     reasons = {}
     if kind in _NEVER_DEAD:
         reasons["dead"] = f"no unit can be dead behind {kind}: {_NEVER_DEAD[kind]}"
     if kind in _NEVER_SATURATED:
         reasons["saturated"] = f"no unit can saturate behind {kind}: {_NEVER_SATURATED[kind]}"
-    share = float(counts.num_saturated.sum()) / (counts.num_rows * counts.num_flat.size)
+    share = float(counts.num_saturated.sum()) / (counts.num_rows * counts.is_flat.size)
     return _places(is_flat & is_zero), _places(is_flat & ~is_zero), share, reasons
 
 

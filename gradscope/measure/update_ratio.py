@@ -47,26 +47,37 @@ def update_ratio(
     problem = _problem(weight, gradient, moments, settings)
     if problem is not None:
         return problem
-    numbers = _numbers(settings)
-    count = number(moments["step"])
+    numbers, count = _numbers(settings), number(moments["step"])
     if numbers is None or count is None:
         return NO_NUMBERS
-    rate, beta1, beta2, eps, decay = numbers
-    theta, slope = weight.astype(np.float64), gradient.astype(np.float64)
+    size = _rms(weight.astype(np.float64))
+    if not size:
+        return "the weight is 0"
     is_decoupled = bool(settings.get("decoupled_weight_decay"))
+    ratio = _rms(_step(weight, gradient, moments, (*numbers, count + 1), is_decoupled=is_decoupled)) / size
+    return ratio if math.isfinite(ratio) else "the step is not finite"
+
+
+def _step(
+    weight: Array,
+    gradient: Array,
+    moments: Mapping[str, Array],
+    numbers: tuple[float, float, float, float, float, float],
+    *,
+    is_decoupled: bool,
+) -> Array:
+    rate, beta1, beta2, eps, decay, count = numbers
+    theta, slope = weight.astype(np.float64), gradient.astype(np.float64)
     if not is_decoupled:
         slope = slope + decay * theta
     average = beta1 * moments["exp_avg"].astype(np.float64) + (1 - beta1) * slope
     square = beta2 * moments["exp_avg_sq"].astype(np.float64) + (1 - beta2) * slope**2
-    unbiased = average / (1 - beta1 ** (count + 1))
-    deviation = np.sqrt(square / (1 - beta2 ** (count + 1)))
-    step = rate * unbiased / (deviation + eps) if rate else np.zeros_like(theta)
-    step = step + rate * decay * theta if is_decoupled else step
-    size = _rms(theta)
-    if not size:
-        return "the weight is 0"
-    ratio = _rms(step) / size
-    return ratio if math.isfinite(ratio) else "the step is not finite"
+    unbiased = average / (1 - beta1**count)
+    below = np.sqrt(square / (1 - beta2**count)) + eps
+    # Without eps, 0 / 0 is a parameter that never had a gradient: torch makes it NaN as well.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step: Array = rate * (unbiased / below)
+    return step + rate * decay * theta if is_decoupled else step
 
 
 def _problem(

@@ -33,8 +33,15 @@ ACTIVATIONS: Final[Mapping[str, str]] = {
     "clamp_max": "Clamp",
 }
 """By the function's name without the underscore of in-place forms. None draws random numbers."""
-_FROM_OUTPUT: Final = ("ReLU", "Tanh", "Sigmoid")
+RECTIFIED: Final = "ReLU"
+"""Flat where its output is 0 and nowhere else: the sum of outputs tells."""
+_FROM_OUTPUT: Final = (RECTIFIED, "Tanh", "Sigmoid")
 """Their backward looks at the output alone (torch: threshold_, tanh_ and sigmoid_backward)."""
+_STEEP_ABOVE: Final[Mapping[str, float]] = dict.fromkeys(("ELU", "SELU", "GELU", "SiLU", "Mish"), -8.0)
+"""Their slope is not 0 above it (but where it changes sign), from float32 on: most batches stay there."""
+_WIDE: Final = 4
+"""Bytes of float32."""
+_TINY: Final = 1e-30
 
 
 def activation_named(function: str, given: Sequence[Any], named: Mapping[str, Any]) -> str | None:
@@ -61,7 +68,7 @@ def flat(
     inputs: torch.Tensor,
     options: tuple[Sequence[Any], Mapping[str, Any]],
 ) -> torch.Tensor | None:
-    """Where the slope is exactly 0; None for ReLU, which is flat where its output is 0.
+    """Where the slope is exactly 0; None where it is so nowhere, and for a ReLU.
 
     Args:
         kind: type of the activation.
@@ -70,7 +77,7 @@ def flat(
         inputs: what it was given, before it was written over.
         options: the call's other positional and named arguments.
     """
-    if kind == "ReLU":
+    if _is_steep(kind, outputs, inputs):
         return None
     if kind == "Tanh":
         return 1 - outputs * outputs == 0
@@ -85,6 +92,19 @@ def flat(
         )
         (slope,) = torch.autograd.grad(again.sum(), leaf)
     return slope == 0
+
+
+def _is_steep(kind: str, outputs: torch.Tensor, inputs: torch.Tensor) -> bool:
+    """Whether one look at the extremes tells that no slope is 0; NaN tells nothing."""
+    if kind == RECTIFIED or not outputs.numel():
+        return True
+    if kind == "Tanh":
+        return bool(outputs.abs().amax() < 1)
+    if kind == "Sigmoid":
+        low, high = outputs.aminmax()
+        return bool(low > _TINY and high < 1)
+    is_wide = inputs.dtype.itemsize >= _WIDE
+    return kind in _STEEP_ABOVE and is_wide and bool(inputs.amin() > _STEEP_ABOVE[kind])
 
 
 def _plain(value: Any) -> Any:

@@ -49,12 +49,17 @@ def watched(batches: Iterator[T], units: Units) -> Iterator[T]:
         yield one
 
 
-def watching(parameters: Mapping[str, torch.Tensor]) -> AbstractContextManager[object]:
-    """A pass of networks with these parameters, by layer: watched where somebody does and gradients flow."""
+def own_weights(parameters: Mapping[str, torch.Tensor]) -> None:
+    """Say which tensors are the networks' weights, by layer: those of a stepped copy are others."""
     units = _WATCHED.get()
-    if units is None or not torch.is_grad_enabled():
-        return nullcontext()
-    return _pass(units, {id(each): name for name, each in parameters.items()})
+    if units is not None:
+        units.names = {id(each): name for name, each in parameters.items()}
+
+
+def watching() -> AbstractContextManager[object]:
+    """A pass of networks in the block: it is watched where somebody does and gradients flow."""
+    units = _WATCHED.get()
+    return nullcontext() if units is None or not torch.is_grad_enabled() else _pass(units)
 
 
 def rows_that_count(mask: torch.Tensor) -> None:
@@ -65,8 +70,8 @@ def rows_that_count(mask: torch.Tensor) -> None:
 
 
 @contextmanager
-def _pass(units: Units, names: Mapping[int, str]) -> Iterator[None]:
-    one = Pass(units, names)
+def _pass(units: Units) -> Iterator[None]:
+    one = Pass(units)
     with one:
         yield
     one.end()

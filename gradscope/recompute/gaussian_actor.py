@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.networks import perceptron, single
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ class GaussianActor:
         self, parameters: Parameters, observations: Observations, noise: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A sampled action in -1..1 [rows, actions] and its log-probability [rows, 1]."""
-        latent = self.latent(parameters, self.features(parameters, observations))
-        mean = self.mean(parameters, latent)
-        log_std = torch.clamp(self.log_std(parameters, latent), *LOG_STD)
+        with watching():
+            latent = self.latent(parameters, self.features(parameters, observations))
+            mean = self.mean(parameters, latent)
+            log_std = torch.clamp(self.log_std(parameters, latent), *LOG_STD)
         deviation = torch.ones_like(mean) * log_std.exp()
         normal = torch.distributions.Normal(mean, deviation, validate_args=False)
         # What rsample() does, with a generator of our own.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gradscope.recompute.activations import watching
 from gradscope.recompute.networks import Mismatch, perceptron, single
 from gradscope.recompute.on_policy_distributions import Gaussian
 
@@ -76,9 +77,10 @@ class PlainActorCritic:
 
     def __call__(self, parameters: Parameters, observations: Observations, actions: torch.Tensor) -> Judged:
         """Values, log-probabilities and entropies, each [rows]."""
-        seen = self.features(parameters, observations)
-        judged = seen if self.value_features is None else self.value_features(parameters, observations)
-        return self.heads(parameters, seen, judged, actions)
+        with watching():
+            seen = self.features(parameters, observations)
+            judged = seen if self.value_features is None else self.value_features(parameters, observations)
+            return self.heads(parameters, seen, judged, actions)
 
 
 def heads(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gradscope.recompute.activations import watching
+
 if TYPE_CHECKING:
     from gradscope.recompute.networks import Parameters, Perceptron
     from gradscope.recompute.roles import Features, Observations
@@ -30,7 +32,8 @@ class PlainValues:
 
     def __call__(self, parameters: Parameters, observations: Observations) -> torch.Tensor:
         """Values [rows, outputs]."""
-        return self.network(parameters, self.features(parameters, observations))
+        with watching():
+            return self.network(parameters, self.features(parameters, observations))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +50,8 @@ class PlainActor:
 
     def __call__(self, parameters: Parameters, observations: Observations) -> torch.Tensor:
         """Actions in -1..1, [rows, actions]."""
-        return torch.tanh(self.network(parameters, self.features(parameters, observations)))
+        with watching():
+            return torch.tanh(self.network(parameters, self.features(parameters, observations)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,10 +77,11 @@ class PlainCritics:
         self, parameters: Parameters, observations: Observations, actions: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Of each critic, [rows, outputs]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.shares_features):
-            features = self.features(parameters, observations)
-        inputs = torch.cat([features, actions], dim=1)
-        return tuple(network(parameters, inputs) for network in self.networks)
+        with watching():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.shares_features):
+                features = self.features(parameters, observations)
+            inputs = torch.cat([features, actions], dim=1)
+            return tuple(network(parameters, inputs) for network in self.networks)
 
     def first(
         self, parameters: Parameters, observations: Observations, actions: torch.Tensor

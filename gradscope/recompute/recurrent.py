@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from gradscope.recompute.activations import rows_that_count
+from gradscope.recompute.activations import rows_that_count, watching
 from gradscope.recompute.networks import Mismatch
 
 if TYPE_CHECKING:
@@ -89,16 +89,17 @@ class PlainRecurrentActorCritic:
     ) -> Judged:
         """Values, log-probabilities and entropies, each [rows], padding among them."""
         rows_that_count(memory.mask)
-        seen = self.features(parameters, observations)
-        judged = seen if self.value_features is None else self.value_features(parameters, observations)
-        acting = self.lstm(parameters, seen, memory.actor, memory.episode_starts)
-        if self.critic_lstm is not None:
-            judging = self.critic_lstm(parameters, judged, memory.critic, memory.episode_starts)
-        elif self.critic_layer is not None:
-            judging = self.critic_layer(parameters, judged)
-        else:
-            judging = acting.detach()
-        return self.heads(parameters, acting, judging, actions)
+        with watching():
+            seen = self.features(parameters, observations)
+            judged = seen if self.value_features is None else self.value_features(parameters, observations)
+            acting = self.lstm(parameters, seen, memory.actor, memory.episode_starts)
+            if self.critic_lstm is not None:
+                judging = self.critic_lstm(parameters, judged, memory.critic, memory.episode_starts)
+            elif self.critic_layer is not None:
+                judging = self.critic_layer(parameters, judged)
+            else:
+                judging = acting.detach()
+            return self.heads(parameters, acting, judging, actions)
 
 
 def lstm(shapes: Shapes, prefix: str, num_inputs: int) -> Lstm:

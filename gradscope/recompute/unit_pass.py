@@ -31,9 +31,10 @@ _SEQUENCES: Final = 3
 class Pass(TorchFunctionMode):
     """Sees every call of torch in its block, and passes it on as it is."""
 
-    def __init__(self, units: Units, names: Mapping[int, str]) -> None:
+    def __init__(self, units: Units) -> None:
         super().__init__()
-        self._units, self._names = units, names
+        self._units, self._names = units, units.names
+        self._is_first = not units.num_batches
         # The tensors themselves are held, or their ids would be used again.
         self._flows: dict[int, tuple[torch.Tensor, Flow]] = {}
         self._bare: dict[int, tuple[torch.Tensor, str, int]] = {}
@@ -50,15 +51,20 @@ class Pass(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return func(*args, **named)
         name = getattr(func, "__name__", "")
-        kind = activation_named(name, args, named)
-        if kind is not None and self._is_bare(args, named):
+        given = args[0] if args else named.get("input")
+        is_bare = id(given) in self._bare
+        kind = activation_named(name, args, named) if is_bare else None
+        if kind is not None:
             return self._activated(kind, name, func, args, named)
         result = func(*args, **named)
         if name in _LAYERS:
             self._layer(_LAYERS[name], args, named, result)
         elif name in RECURRENT:
             self._recurrent(RECURRENT[name], args, result)
-        elif name not in _READS:
+        elif is_bare and is_kept(name) and isinstance(result, torch.Tensor):
+            _, layer, axis = self._bare.pop(id(given))
+            self._bare[id(result)] = result, layer, axis
+        if self._is_first and name not in _LAYERS and name not in _READS:
             self._used(name, args, named, result)
         return result
 
@@ -66,9 +72,6 @@ class Pass(TorchFunctionMode):
         """Count the outputs that went through no activation."""
         for outputs, layer, axis in self._bare.values():
             self._units.count(layer, None, outputs.detach(), None, axis)
-
-    def _is_bare(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
-        return id(args[0] if args else named.get("input")) in self._bare
 
     def _activated(
         self,
@@ -86,8 +89,8 @@ class Pass(TorchFunctionMode):
         with torch.no_grad():
             outputs = result.detach()
             self._units.count(layer, kind, outputs, flat(kind, func, outputs, inputs, (args[1:], rest)), axis)
-        _, flow = self._flows[id(given)]
-        self._flows[id(result)] = result, flow
+        if id(given) in self._flows:
+            self._flows[id(result)] = result, self._flows[id(given)][1]
         return result
 
     def _layer(self, axis: int, args: tuple[Any, ...], named: Mapping[str, Any], result: Any) -> None:
@@ -97,12 +100,14 @@ class Pass(TorchFunctionMode):
         self._taken(inputs, weight if layer is not None else None, axis)
         if layer is not None:
             self._bare[id(result)] = result, layer, axis
-            self._flows[id(result)] = result, layer_flow(layer, len(weight), axis)
-            self._units.outgoing.setdefault(layer, outgoing_of_none(len(weight)))
+            if layer not in self._units.outgoing:
+                self._units.outgoing[layer] = outgoing_of_none(len(weight), goes_elsewhere=not self._is_first)
+            if self._is_first:
+                self._flows[id(result)] = result, layer_flow(layer, len(weight), axis)
 
     def _taken(self, inputs: Any, weight: torch.Tensor | None, axis: int) -> None:
         """A layer takes these inputs; without its weight they go elsewhere."""
-        if id(inputs) not in self._flows or self._units.num_batches:
+        if id(inputs) not in self._flows:
             return
         _, flow = self._flows[id(inputs)]
         fits = flow.axis == axis and weight is not None and weight.shape[1] == inputs.shape[axis]
@@ -115,15 +120,14 @@ class Pass(TorchFunctionMode):
 
     def _recurrent(self, kind: str, args: tuple[Any, ...], result: Any) -> None:
         """Hidden outputs of the last layer, [times, sequences, units] or batch first."""
-        self._used("", args, {}, None)
         weights = args[_WEIGHTS] if len(args) > _WEIGHTS and isinstance(args[_WEIGHTS], (list, tuple)) else ()
         names = [self._names.get(id(each), "") for each in weights]
         inputs = [name for name in names if name.rpartition(".")[2].startswith("weight_ih_l")]
         outputs = result[0].detach()
         if not inputs or inputs[-1].endswith("_reverse"):
             return
-        outgoing = self._units.outgoing.setdefault(inputs[-1], outgoing_of_none(outputs.shape[-1]))
-        outgoing.goes_elsewhere = True
+        if inputs[-1] not in self._units.outgoing:
+            self._units.outgoing[inputs[-1]] = outgoing_of_none(outputs.shape[-1], goes_elsewhere=True)
         self._units.count(inputs[-1], kind, self._without_padding(inputs[-1], outputs), None, -1)
 
     def _without_padding(self, layer: str, outputs: torch.Tensor) -> torch.Tensor:
@@ -144,9 +148,6 @@ class Pass(TorchFunctionMode):
         flow = self._moved(name, tensors, args, named, result)
         if flow is not None:
             self._flows[id(result)] = result, flow
-            if len(tensors) == 1 and is_kept(name) and id(tensors[0]) in self._bare:
-                _, layer, axis = self._bare.pop(id(tensors[0]))
-                self._bare[id(result)] = result, layer, axis
             return
         for span in (span for each in tensors for span in self._flows[id(each)][1].spans):
             self._units.outgoing[span.layer].goes_elsewhere = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.recompute.activation_slopes import RECTIFIED
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,12 +39,22 @@ class Outgoing:
     def taken_by(self, columns: torch.Tensor) -> None:
         """Note weights of a next layer, [out, before, units, after]: those behind unit i are [:, :, i, :]."""
         self.num_takers += 1
-        self.zero &= (columns == 0).all(dim=3).all(dim=1).all(dim=0)
+        self.zero &= columns.abs().sum((0, 1, 3)) == 0
 
 
-def outgoing_of_none(num_units: int) -> Outgoing:
+def _magnitudes(outputs: torch.Tensor, others: list[int], *, is_positive: bool) -> torch.Tensor:
+    """Sum of |output| for each unit: 0 only where all are 0.
+
+    In float32, where that is not too narrow: in double precision a sum takes three times as long.
+    """
+    narrow = outputs.float() if outputs.dtype.itemsize < 4 else outputs  # noqa: PLR2004 - bytes of float32
+    found = (narrow if is_positive else narrow.abs()).sum(others)
+    return found if math.isfinite(float(found.sum())) else outputs.abs().sum(others, dtype=torch.float64)
+
+
+def outgoing_of_none(num_units: int, *, goes_elsewhere: bool) -> Outgoing:
     """Before any next layer was seen."""
-    return Outgoing(zero=torch.ones(num_units, dtype=torch.bool))
+    return Outgoing(zero=torch.ones(num_units, dtype=torch.bool), goes_elsewhere=goes_elsewhere)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +73,6 @@ class UnitTally:
     num_rows: int = 0
     """Outputs of each unit."""
     _magnitude: torch.Tensor
-    _num_nonzero: torch.Tensor
     _num_flat: torch.Tensor | None
     _num_saturated: torch.Tensor | None
     _outgoing: Outgoing
@@ -71,8 +83,8 @@ class UnitTally:
 
         Args:
             outputs: behind the activation, without graph.
-            flat: whether the activation's slope is exactly 0, of the same shape; None for a ReLU, which
-                is flat where its output is 0, and where there is no activation.
+            flat: whether the activation's slope is exactly 0, of the same shape; None where it is so
+                nowhere, for a ReLU, and without activation.
             axis: of the units.
             keeps_sample: whether rows may be kept, until there are enough.
         """
@@ -81,15 +93,10 @@ class UnitTally:
         self.num_rows += num_rows
         if not num_rows:
             return
-        self._magnitude += outputs.abs().sum(others, dtype=torch.float64)
-        nonzero = torch.count_nonzero(outputs, dim=others)
-        self._num_nonzero += nonzero
-        if self._num_flat is not None and self._num_saturated is not None:
-            if flat is None:
-                self._num_flat += num_rows - nonzero
-            else:
-                self._num_flat += torch.count_nonzero(flat, dim=others)
-                self._num_saturated += torch.count_nonzero(flat & (outputs != 0), dim=others)
+        self._magnitude += _magnitudes(outputs, others, is_positive=self.activation == RECTIFIED)
+        if flat is not None and self._num_flat is not None and self._num_saturated is not None:
+            self._num_flat += torch.count_nonzero(flat, dim=others)
+            self._num_saturated += torch.count_nonzero(flat & (outputs != 0), dim=others)
         if keeps_sample:
             self._keep(outputs.movedim(axis, -1).reshape(-1, self.num_units))
 
@@ -107,18 +114,16 @@ class UnitTally:
         return self._magnitude.numpy()
 
     @property
-    def num_nonzero(self) -> Array:
-        """Outputs that are not 0, [units]; NaN counts as not 0."""
-        return self._num_nonzero.numpy()
-
-    @property
-    def num_flat(self) -> Array | None:
-        """Outputs where the activation's slope is exactly 0, [units]; None without activation."""
-        return None if self._num_flat is None else self._num_flat.numpy()
+    def is_flat(self) -> Array | None:
+        """Whether the activation's slope is exactly 0 on every row, booleans [units]; None without one."""
+        if self._num_flat is None:
+            return None
+        found = self._magnitude == 0 if self.activation == RECTIFIED else self._num_flat == self.num_rows
+        return found.numpy()
 
     @property
     def num_saturated(self) -> Array | None:
-        """Of those, outputs that are not 0, [units]."""
+        """Outputs where that slope is exactly 0 and the output is not, [units]."""
         return None if self._num_saturated is None else self._num_saturated.numpy()
 
     @property
@@ -141,15 +146,14 @@ class UnitTally:
 def unit_tally(layer: str, activation: str | None, outgoing: Outgoing, *, can_be_flat: bool) -> UnitTally:
     """Counts of nothing yet."""
     num_units = len(outgoing.zero)
-    counts: Sequence[torch.Tensor] = [torch.zeros(num_units, dtype=torch.int64) for _ in range(3)]
+    counts: Sequence[torch.Tensor] = [torch.zeros(num_units, dtype=torch.int64) for _ in range(2)]
     return UnitTally(
         layer=layer,
         activation=activation,
         num_units=num_units,
         _magnitude=torch.zeros(num_units, dtype=torch.float64),
-        _num_nonzero=counts[0],
-        _num_flat=counts[1] if can_be_flat else None,
-        _num_saturated=counts[2] if can_be_flat else None,
+        _num_flat=counts[0] if can_be_flat else None,
+        _num_saturated=counts[1] if can_be_flat else None,
         _outgoing=outgoing,
     )
 
@@ -161,6 +165,8 @@ class Units:
     tallies: dict[str, UnitTally] = field(default_factory=dict)
     """By name of the weight, in order of execution."""
     outgoing: dict[str, Outgoing] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Layer of each weight, by the tensor's id."""
     num_batches: int = 0
     """Batches that have been computed."""
     mask: torch.Tensor | None = None

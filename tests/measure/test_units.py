@@ -32,8 +32,7 @@ class Counts:
     activation: str | None
     num_rows: int
     magnitude: Array
-    num_nonzero: Array
-    num_flat: Array | None
+    is_flat: Array | None
     num_saturated: Array | None
     sample: Array
     outgoing_zero: Array | None = None
@@ -44,13 +43,12 @@ class Counts:
 def counts_of(outputs: Array, kind: str | None, slopes: Array | None = None, **more: Any) -> Counts:
     """Loops over rows and units."""
     rows, units = outputs.shape
-    found = {name: np.zeros(units, int) for name in ("nonzero", "flat", "saturated")}
+    found = {name: np.zeros(units, int) for name in ("flat", "saturated")}
     sums = np.zeros(units)
     for row in range(rows):
         for unit in range(units):
             value = outputs[row, unit]
             sums[unit] += abs(float(value))
-            found["nonzero"][unit] += value != 0
             is_flat = slopes is not None and slopes[row, unit] == 0
             found["flat"][unit] += is_flat
             found["saturated"][unit] += is_flat and value != 0
@@ -58,8 +56,7 @@ def counts_of(outputs: Array, kind: str | None, slopes: Array | None = None, **m
         activation=kind,
         num_rows=rows,
         magnitude=sums,
-        num_nonzero=found["nonzero"],
-        num_flat=None if slopes is None else found["flat"],
+        is_flat=None if slopes is None else found["flat"] == rows,
         num_saturated=None if slopes is None else found["saturated"],
         sample=outputs,
         **more,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradscope.measure.units import unit_activity
-from gradscope.recompute.activations import rows_that_count, watched, watching
+from gradscope.recompute.activations import own_weights, rows_that_count, watched, watching
 from gradscope.recompute.unit_tally import ELSEWHERE, MAX_SAMPLE_ROWS, NOWHERE, Units
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def seen(model: nn.Module, *inputs: torch.Tensor, call: Callable[..., Any] | Non
 
     def passes() -> Iterator[Any]:
         for each in inputs:
-            with watching(dict(model.named_parameters())):
+            own_weights(dict(model.named_parameters()))
+            with watching():
                 found = (call or model)(each)
             yield found
 
@@ -72,12 +73,12 @@ def test_counts_of_every_activation_as_autograd_gives_them(activation: nn.Module
     outputs = activation(inputs * 1)
     (slopes,) = torch.autograd.grad(outputs.sum(), inputs)
     assert tally.activation == type(activation).__name__
-    assert tally.num_flat is not None
+    assert tally.is_flat is not None
     assert tally.num_saturated is not None
     for unit in range(5):
         pairs = list(zip(outputs[:, unit].tolist(), slopes[:, unit].tolist(), strict=True))
-        assert tally.num_nonzero[unit] == sum(y != 0 for y, _ in pairs)
-        assert tally.num_flat[unit] == sum(s == 0 for _, s in pairs)
+        assert (tally.magnitude[unit] == 0) == all(y == 0 for y, _ in pairs)
+        assert tally.is_flat[unit] == all(s == 0 for _, s in pairs)
         assert tally.num_saturated[unit] == sum(s == 0 and y != 0 for y, s in pairs)
         assert tally.magnitude[unit] == pytest.approx(sum(abs(y) for y, _ in pairs))
     assert tally.sample.tobytes() == outputs.detach().numpy().tobytes()
@@ -141,7 +142,6 @@ def test_batches_add_up_and_only_the_first_is_sampled() -> None:
     )
     for name, each in both.tallies.items():
         assert each.num_rows == whole.tallies[name].num_rows == 29
-        assert np.array_equal(each.num_nonzero, whole.tallies[name].num_nonzero)
         assert np.allclose(each.magnitude, whole.tallies[name].magnitude)
         assert len(each.sample) == 20
     many = seen(model, noise(3 * MAX_SAMPLE_ROWS, 3)).tallies["0.weight"]
@@ -247,7 +247,8 @@ def test_nobody_watching_sees_nothing_and_a_failure_leaves_nothing_behind() -> N
     with pytest.raises(ValueError, match="Size"):
         seen(model, noise(2, 3), call=failing)
     assert not torch.overrides._get_current_function_mode_stack()
-    with watching(dict(model.named_parameters())):
+    own_weights(dict(model.named_parameters()))
+    with watching():
         assert not torch.overrides._get_current_function_mode_stack()
         model(noise(2, 3))
     rows_that_count(torch.ones(2))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
-from gradscope.recompute.activations import watching
+from gradscope.recompute.activations import own_weights, watching
 from gradscope.recompute.dqn import updated_targets
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed
@@ -55,7 +55,8 @@ class Live:
             for name in others:
                 for held, key in self.slots[name]:
                     held[key] = parameters[name]
-            with watching(self.own):
+            own_weights(self.own)
+            with watching():
                 return function()
         finally:
             for name in others:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradscope.recompute.activations import watching
+from gradscope.recompute.activations import own_weights, watching
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed, one_line
 from gradscope.recompute.trusted.naming import named_like
@@ -43,7 +43,8 @@ class UserModel:
         self.model.train()
         self.model.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            with watching({self.names[name]: each for name, each in self.model.named_parameters()}):
+            own_weights({self.names[name]: each for name, each in self.model.named_parameters()})
+            with watching():
                 loss = self.loss({name: tensor_of(rows) for name, rows in batch.items()})
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
