@@ -103,7 +103,8 @@ def _is_first(name: str, earlier: Sequence[LayerGradient]) -> bool:
 
 def _named(layer: LayerGradient, layout: _Layout) -> LayerGradient:
     details, width = layer.details, layer.shape[1]
-    if details is None:
+    if details is None or (layer.anatomy is not None and layer.anatomy.whole_layer):
+        # Where nothing has a gradient, a list of all columns tells nothing.
         return layer
     bars = next((num for num in (1, layout.num_bars) if width == layout.bar * num), None)
     if bars is None and _CRITIC.fullmatch(layer.name) and width == layout.flat + layout.num_actions:

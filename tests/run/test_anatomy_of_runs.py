@@ -19,7 +19,7 @@ from gradscope import Settings, scan
 from gradscope.measure import resolve_slices
 from gradscope.measure.zero_details import MAX_LISTED
 from gradscope.record import GradscopeCallback
-from gradscope.records import LayerGradient, Origin, SnapshotGradient, ZeroDetails
+from gradscope.records import LayerGradient, Origin, SnapshotGradient, ZeroAnatomy, ZeroDetails
 from gradscope.run.action_heads import with_untaken
 from gradscope.run.counted import TakenActions
 from gradscope.run.dead_since import TOO_MANY, with_dead_since
@@ -196,6 +196,7 @@ def test_what_is_no_observation_is_not_named() -> None:
     critic = [entering("critic.qf0.0.weight", 22, (4, 21)), layer("actor.mu.weight", shape=(2, 9))]
     assert names(critic, known()) == [["position_short (bar 1 of 4)", "action 1"]]
     assert names([head], known(feature_names=None)) == [["column 1", "column 4"]]
+    assert names([replace(head, anatomy=ZeroAnatomy(whole_layer=9))], known()) == [[]]
 
 
 def test_heads_and_what_stands_behind_an_lstm_take_no_observation() -> None:
