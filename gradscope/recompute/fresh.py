@@ -7,12 +7,21 @@ Stable-Baselines3 initialises the networks of SAC, TD3, DDPG and DQN no further.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+NETWORKS: Final = 8
+"""Different fresh networks behind a baseline: zeros of single ones differ by ten points (measured)."""
+
+
+def networks_per_batch(num_batches: int) -> int:
+    """Fresh networks that each batch goes through, so that all batches together see NETWORKS of them."""
+    return max(1, -(-NETWORKS // num_batches))
 
 
 def fresh_weights(

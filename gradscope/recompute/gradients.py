@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,26 +12,27 @@ from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
 from gradscope.recompute.dqn import is_update_pending, updated_targets
 from gradscope.recompute.entropy import ENTROPY, FIXED_ENTROPY, fresh_entropy
-from gradscope.recompute.fresh import fresh_weights
-from gradscope.recompute.losses import choices_of, number_of
+from gradscope.recompute.fresh import fresh_weights, networks_per_batch
+from gradscope.recompute.losses import choices_of, clipping_of, number_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
 from gradscope.recompute.ring_checks import CHOOSERS
 from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
-from gradscope.records import Clipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.batches import Batch
     from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
-    from gradscope.recompute.losses import Gradients, Losses
+    from gradscope.recompute.losses import Losses
+    from gradscope.recompute.networks import Parameters
     from gradscope.recompute.trusted.gradients import RecomputedPolicy
     from gradscope.recompute.trusted.user_code import UserCode
-    from gradscope.records import Normalizer, Ring
+    from gradscope.records import Clipping, Normalizer, Ring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,32 +98,43 @@ class Recomputed:
         return self._batches(self._parameters, self._step)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
-        """The same batches and noise through a freshly initialised network: the healthy baseline."""
+        """The same batches and noise through freshly initialised networks: the healthy baseline.
+
+        At least NETWORKS different ones in all, the first of the drawing's own seed.
+        """
+        drawn, again = draws(self.drawing.seed), networks_per_batch(self.drawing.num_batches)
+        for place in range(self.drawing.num_batches):
+            one, start = batch(self.drawing, drawn.rows), drawn.noise.get_state()
+            for number in range(place * again, (place + 1) * again):
+                drawn.noise.set_state(start)
+                yield self._gradients(*self._fresh(self.drawing.seed + number), one, drawn.noise)
+
+    def _fresh(self, seed: int) -> tuple[Parameters, CriticStep | None]:
         shapes = {name: tuple(self._parameters[name].shape) for name in self._losses.names}
-        parameters = {**self._parameters, **fresh_weights(shapes, self._losses.targets, self.drawing.seed)}
+        parameters = {**self._parameters, **fresh_weights(shapes, self._losses.targets, seed)}
         start = fresh_entropy(self._entropy_setting)
         if ENTROPY in parameters and start is not None:
             parameters[ENTROPY] = torch.full_like(parameters[ENTROPY], start)
         step = None if self._step is None else fresh_step(self._step, parameters)
-        return self._batches(_trainable(parameters, self.layers), step)
+        return _trainable(parameters, self.layers), step
 
-    def _batches(
-        self, parameters: Mapping[str, torch.Tensor], step: CriticStep | None
-    ) -> Iterator[BatchGradients]:
+    def _batches(self, parameters: Parameters, step: CriticStep | None) -> Iterator[BatchGradients]:
         drawn = draws(self.drawing.seed)
-        own_weights(parameters)
         for _ in range(self.drawing.num_batches):
-            one = batch(self.drawing, drawn.rows)
-            with torch.enable_grad(), nullcontext(drawn.noise) as noise:
-                found = self._losses.gradients(parameters, one, noise, step)
-            yield BatchGradients(
-                gradients={
-                    name: found.by_layer[name].numpy() for name in self.layers if name in found.by_layer
-                },
-                clipping=clipping_of(found, self._algorithm),
-                observations=one.stored_observations,
-                **choices_of(self._losses, one),
-            )
+            yield self._gradients(parameters, step, batch(self.drawing, drawn.rows), drawn.noise)
+
+    def _gradients(
+        self, parameters: Parameters, step: CriticStep | None, one: Batch, noise: torch.Generator
+    ) -> BatchGradients:
+        own_weights(parameters)
+        with torch.enable_grad():
+            found = self._losses.gradients(parameters, one, noise, step)
+        return BatchGradients(
+            gradients={name: found.by_layer[name].numpy() for name in self.layers if name in found.by_layer},
+            clipping=clipping_of(found, self._algorithm),
+            observations=one.stored_observations,
+            **choices_of(self._losses, one),
+        )
 
 
 def recompute_gradients(
@@ -231,15 +241,3 @@ def _trainable(parameters: Mapping[str, torch.Tensor], layers: tuple[str, ...]) 
     """The layers as leaves that take gradients."""
     leaves = {name: parameters[name].detach().requires_grad_() for name in layers}
     return {**parameters, **leaves}
-
-
-def clipping_of(found: Gradients, algorithm: str) -> Clipping:
-    """Where nothing is clipped, the norm before is the norm after."""
-    if found.clipping.norm_before_clip is not None or found.clipping.reasons:
-        return found.clipping
-    norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found.by_layer.values()]
-    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-    never = {"clip_coefficient": f"{algorithm} does not clip"}
-    if math.isfinite(norm):
-        return Clipping(norm_before_clip=norm, reasons=never)
-    return Clipping(reasons={"norm_before_clip": "it is not finite", **never})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -88,3 +89,15 @@ def number_of(training: Training, name: str) -> float:
     if name in _FRACTIONS and not 0 <= value <= 1:
         raise Mismatch(f"the checkpoint's {name} is {value:g}, not between 0 and 1")
     return float(value)
+
+
+def clipping_of(found: Gradients, algorithm: str) -> Clipping:
+    """Where nothing is clipped, the norm before is the norm after."""
+    if found.clipping.norm_before_clip is not None or found.clipping.reasons:
+        return found.clipping
+    norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found.by_layer.values()]
+    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+    never = {"clip_coefficient": f"{algorithm} does not clip"}
+    if math.isfinite(norm):
+        return Clipping(norm_before_clip=norm, reasons=never)
+    return Clipping(reasons={"norm_before_clip": "it is not finite", **never})

@@ -11,6 +11,7 @@ import torch
 
 from gradscope.recompute.activations import own_weights
 from gradscope.recompute.batches import draws
+from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.on_policy import RECURRENT
@@ -100,14 +101,17 @@ class RecomputedRollout:
             yield self._gradients(self._parameters, own)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
-        """The same mini-batches through a freshly initialised policy: the healthy baseline.
+        """The same mini-batches through freshly initialised policies: the healthy baseline.
 
         The rollout counts as its own: old values and log-probabilities are those of the fresh policy, as
         at any first update; by the trained policy's nearly every ratio would be clipped.
         """
-        fresh = trainable(fresh_weights(self._parameters, self._settings, self.seed))
-        for one in self._drawn():
-            yield self._gradients(fresh, self._collected(fresh, one))
+        again = networks_per_batch(self.num_batches)
+        for place, one in enumerate(self._drawn()):
+            for number in range(place * again, (place + 1) * again):
+                weights = fresh_weights(self._parameters, self._settings, self.seed + number)
+                fresh = trainable(weights)
+                yield self._gradients(fresh, self._collected(fresh, one))
 
     def _collected(self, parameters: Parameters, one: RolloutBatch) -> RolloutBatch:
         """As if these weights had collected it."""

@@ -9,9 +9,11 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import draws
+from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.rollout_checks import check_observations
+from gradscope.recompute.rollout_drawing import MAX_SEED
 from gradscope.recompute.rollout_gradients import doubt, drawn
 from gradscope.recompute.rollout_live import live_on_policy
 from gradscope.recompute.rollout_support import distribution_of, settings_of
@@ -100,15 +102,17 @@ class TrustedRollout:
             yield self._gradients(self._losses, self._live, own, chance)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
-        """The same mini-batches through a new policy, as if it had collected them: the healthy baseline.
+        """The same mini-batches through new policies, as if each had collected them: the healthy baseline.
 
         Raises:
             UsageError: the user's code failed.
         """
-        chance = draws(self.seed)
-        here, losses = self._fresh(chance)
-        for one in drawn(self._drawing, self._states, draws(self.seed).rows):
-            yield self._gradients(losses, here, self._collected(losses, here, one, chance), chance)
+        again = networks_per_batch(self.num_batches)
+        for place, one in enumerate(drawn(self._drawing, self._states, draws(self.seed).rows)):
+            for number in range(place * again, (place + 1) * again):
+                chance = draws((self.seed + number) % (MAX_SEED + 1))
+                here, losses = self._fresh(chance)
+                yield self._gradients(losses, here, self._collected(losses, here, one, chance), chance)
 
     def _collected(self, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> RolloutBatch:
         """As if this policy had collected it."""

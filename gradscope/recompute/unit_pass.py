@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -22,6 +23,7 @@ _READS: Final = frozenset(
     {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "__len__", "detach"}
 )
 """Looks at a tensor that no output depends on, or through which no gradient flows."""
+_MAX_TEXT: Final = 120
 _WEIGHTS: Final = 2
 """Place of the list of weights among an LSTM's arguments."""
 _SEQUENCES: Final = 3
@@ -51,52 +53,70 @@ class Pass(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return func(*args, **named)
         name = getattr(func, "__name__", "")
-        given = args[0] if args else named.get("input")
-        is_bare = id(given) in self._bare
-        kind = activation_named(name, args, named) if is_bare else None
-        if kind is not None:
-            return self._activated(kind, name, func, args, named)
+        kind = self._kind(name, args, named)
+        inputs = None if kind is None else input_before(kind, name, args, named)
         result = func(*args, **named)
-        if name in _LAYERS:
-            self._layer(_LAYERS[name], args, named, result)
-        elif name in RECURRENT:
-            self._recurrent(RECURRENT[name], args, result)
-        elif is_bare and is_kept(name) and isinstance(result, torch.Tensor):
-            _, layer, axis = self._bare.pop(id(given))
-            self._bare[id(result)] = result, layer, axis
-        if self._is_first and name not in _LAYERS and name not in _READS:
-            self._used(name, args, named, result)
+        if self._units.problem is None:
+            with self._watch_failing():
+                if kind is not None and inputs is not None:
+                    self._activated(kind, func, (args, named), inputs, result)
+                else:
+                    self._called(name, args, named, result)
         return result
 
     def end(self) -> None:
         """Count the outputs that went through no activation."""
-        for outputs, layer, axis in self._bare.values():
-            self._units.count(layer, None, outputs.detach(), None, axis)
+        with self._watch_failing():
+            for outputs, layer, axis in self._bare.values():
+                self._units.count(layer, None, outputs.detach(), None, axis)
+
+    @contextmanager
+    def _watch_failing(self) -> Iterator[None]:
+        """Whatever the user's tensors are (of vmap, of a class of their own), looking at them breaks nothing."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  no list of what torch raises is complete
+            self._units.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:_MAX_TEXT]}"
+
+    def _kind(self, name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
+        """Type of the activation, where a call applies one to a layer's bare outputs."""
+        is_bare = id(_first(args, named)) in self._bare
+        return activation_named(name, args, named) if is_bare and self._units.problem is None else None
 
     def _activated(
         self,
         kind: str,
-        name: str,
         func: Callable[..., Any],
-        args: tuple[Any, ...],
-        named: Mapping[str, Any],
-    ) -> Any:
-        given = args[0] if args else named["input"]
-        inputs = input_before(kind, name, args, named)
-        result = func(*args, **named)
+        call: tuple[tuple[Any, ...], Mapping[str, Any]],
+        inputs: torch.Tensor,
+        result: Any,
+    ) -> None:
+        given = _first(*call)
         _, layer, axis = self._bare.pop(id(given))
-        rest = {key: each for key, each in named.items() if key != "input"}
+        rest = call[0][1:], {key: each for key, each in call[1].items() if key != "input"}
         with torch.no_grad():
             outputs = result.detach()
-            self._units.count(layer, kind, outputs, flat(kind, func, outputs, inputs, (args[1:], rest)), axis)
+            self._units.count(layer, kind, outputs, flat(kind, func, outputs, inputs, rest), axis)
         if id(given) in self._flows:
             self._flows[id(result)] = result, self._flows[id(given)][1]
-        return result
+
+    def _called(self, name: str, args: tuple[Any, ...], named: Mapping[str, Any], result: Any) -> None:
+        given = _first(args, named)
+        if name in _LAYERS:
+            self._layer(_LAYERS[name], args, named, result)
+            return
+        if name in RECURRENT:
+            self._recurrent(RECURRENT[name], args, result)
+        elif id(given) in self._bare and is_kept(name) and isinstance(result, torch.Tensor):
+            _, layer, axis = self._bare.pop(id(given))
+            self._bare[id(result)] = result, layer, axis
+        if self._is_first and name not in _READS:
+            self._used(name, args, named, result)
 
     def _layer(self, axis: int, args: tuple[Any, ...], named: Mapping[str, Any], result: Any) -> None:
-        inputs = args[0] if args else named["input"]
+        inputs = _first(args, named)
         weight = args[1] if len(args) > 1 else named["weight"]
-        layer = self._names.get(id(weight))
+        layer = self._names.get(id(weight)) if weight.dim() > 1 else None
         self._taken(inputs, weight if layer is not None else None, axis)
         if layer is not None:
             self._bare[id(result)] = result, layer, axis
@@ -171,6 +191,11 @@ class Pass(TorchFunctionMode):
         axis = named.get("dim", named.get("axis", args[1] if len(args) > 1 else 0))
         flows = {i: self._flows[id(each)][1] for i, each in enumerate(parts) if id(each) in self._flows}
         return joined(name, parts, flows, result, axis)
+
+
+def _first(args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """What a function of torch is applied to."""
+    return args[0] if args else named.get("input")
 
 
 def _listed(values: tuple[Any, ...]) -> Iterator[torch.Tensor]:

@@ -169,6 +169,8 @@ class Units:
     """Layer of each weight, by the tensor's id."""
     num_batches: int = 0
     """Batches that have been computed."""
+    problem: str | None = None
+    """Why a network's units cannot be followed; nothing that was counted is then the whole."""
     mask: torch.Tensor | None = None
     """Rows that are no padding, booleans [rows]; None: all."""
 

@@ -254,6 +254,35 @@ def test_nobody_watching_sees_nothing_and_a_failure_leaves_nothing_behind() -> N
     rows_that_count(torch.ones(2))
 
 
+def test_what_cannot_be_followed_is_a_reason_and_breaks_nothing() -> None:
+    """Within vmap no number can be looked at."""
+    model = sequential(nn.Linear(3, 4), nn.Tanh())
+    found: list[torch.Tensor] = []
+    units = seen(model, noise(5, 2, 3), call=lambda rows: found.append(torch.func.vmap(model)(rows)))
+    assert units.problem is not None
+    assert "vmap" in units.problem
+    assert torch.equal(found[0], torch.func.vmap(model)(noise(5, 2, 3)))
+
+
+def test_a_layer_that_comes_later_and_a_vector_as_weight() -> None:
+    model = nn.ModuleDict({"early": nn.Linear(3, 3), "late": nn.Linear(3, 3)})
+    model.register_parameter("vector", nn.Parameter(torch.ones(3)))
+
+    def call(rows: torch.Tensor) -> Any:
+        rows = torch.relu(model["early"](rows))
+        rows = torch.relu(model["late"](rows)) if len(rows) == 4 else rows
+        return torch.nn.functional.linear(rows, model.vector)
+
+    units = seen(model, noise(6, 3), noise(4, 3), call=call)
+    assert units.problem is None
+    assert {name: each.num_rows for name, each in units.tallies.items()} == {
+        "early.weight": 10,
+        "late.weight": 4,
+    }
+    assert units.tallies["late.weight"].outgoing_reason == ELSEWHERE
+    assert len(units.tallies["late.weight"].sample) == 0
+
+
 @pytest.mark.parametrize("maker", [nn.LSTM, nn.GRU, nn.RNN])
 def test_hidden_outputs_of_recurrent_layers(maker: Any) -> None:
     reader = maker(3, 5, num_layers=2, batch_first=True)

@@ -111,7 +111,7 @@ def test_gains_are_the_librarys(gain: tuple[str, float]) -> None:
 def test_a_fresh_policy_counts_the_rollout_as_its_own(case: OnPolicyCase, tmp_path: Path) -> None:
     files = trained_on_policy(case, tmp_path)
     found = files.recomputed(batch_size=32)
-    (fresh,) = found.fresh_batches()
+    fresh = next(found.fresh_batches())
     shapes = {name: each.shape for name, each in next(found.batches()).gradients.items()}
     weights = fresh_policy(shapes, found.seed, is_orthogonal=True, log_std=0.0)
 

@@ -56,7 +56,7 @@ def test_settings_of_any_kind(files: OnPolicyFiles, changes: dict[str, Any]) -> 
         assert "\n" not in found.reason
         assert len(found.reason) < 400
     else:
-        assert len(list(found.batches())) == len(list(found.fresh_batches())) == 1
+        assert (len(list(found.batches())), len(list(found.fresh_batches()))) == (1, 8)
 
 
 @pytest.mark.parametrize("kind", ["float16", "uint16", "uint64", "bool", "complex64"])

@@ -179,6 +179,6 @@ def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
         )
     before = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), list(sys.path)  # noqa: NPY002
     found = consent(files, tmp_path)
-    assert len(list(found.batches())) == len(list(found.fresh_batches())) == 1
+    assert (len(list(found.batches())), len(list(found.fresh_batches()))) == (1, 8)
     after = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), list(sys.path)  # noqa: NPY002
     assert before == after

@@ -144,7 +144,7 @@ def test_the_fresh_network_is_a_new_model_of_the_seed(algorithm: str, extractor:
         model.policy_delay = 1
         expected = gradients_in_train(model)
     found = trusted(checkpoint, tmp_path)
-    (one,) = found.fresh_batches()
+    one = next(found.fresh_batches())
     assert_equal(one.gradients, expected)
 
 

@@ -194,7 +194,7 @@ def test_drawn_batches_are_numpys_choice(folder: Path) -> None:
 
 
 def test_the_fresh_model_is_what_the_function_gives_after_the_seed(folder: Path) -> None:
-    (one,) = recomputed(folder).fresh_batches()
+    one = next(recomputed(folder).fresh_batches())
     assert_same(one.gradients, loop(folder, load=False))
 
 

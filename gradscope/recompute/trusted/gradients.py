@@ -9,12 +9,13 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import Drawing, batch, draws
-from gradscope.recompute.gradients import BatchGradients, Refusal, clipping_of
-from gradscope.recompute.losses import choices_of
+from gradscope.recompute.fresh import networks_per_batch
+from gradscope.recompute.gradients import BatchGradients, Refusal
+from gradscope.recompute.losses import choices_of, clipping_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
-from gradscope.recompute.ring_checks import check_drawing
+from gradscope.recompute.ring_checks import MAX_SEED, check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.live import Recipe, recipe
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradscope.recompute.batches import Batch, Draws
     from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.trusted.user_code import UserCode
@@ -76,37 +78,46 @@ class RecomputedPolicy:
         return self._batches(self._state)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
-        """The same batches and noise through a new policy: the healthy baseline.
+        """The same batches and noise through new policies: the healthy baseline.
 
         Raises:
             UsageError: the user's code failed.
         """
-        drawn = draws(self.drawing.seed)
+        drawn, again = draws(self.drawing.seed), networks_per_batch(self.drawing.num_batches)
+        for place in range(self.drawing.num_batches):
+            one, start = batch(self.drawing, drawn.rows), drawn.noise.get_state()
+            for number in range(place * again, (place + 1) * again):
+                drawn.noise.set_state(start)
+                yield self._gradients(self._fresh(self.drawing.seed + number), one, drawn)
+
+    def _fresh(self, seed: int) -> State:
+        chance = draws(seed % (MAX_SEED + 1))
         try:
-            with self._guest.turn(), borrowed(drawn.noise, drawn.rows):
-                state = fresh_state(self._training, self._recipe)
+            with self._guest.turn(), borrowed(chance.noise, chance.rows):
+                return fresh_state(self._training, self._recipe)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
-        return self._batches(state)
 
     def _batches(self, state: State) -> Iterator[BatchGradients]:
         drawn = draws(self.drawing.seed)
         for _ in range(self.drawing.num_batches):
-            one = batch(self.drawing, drawn.rows)
-            try:
-                with self._guest.turn(), borrowed(drawn.noise, drawn.rows) as noise, torch.enable_grad():
-                    state.live.start()
-                    step = None if isinstance(state.step, str) else state.step
-                    found = state.losses.gradients(state.parameters, one, noise, step)
-                    gradients = {name: array_of(each) for name, each in found.by_layer.items()}
-            except GuestFailed as problem:
-                raise UsageError(str(problem)) from problem
-            yield BatchGradients(
-                gradients={name: gradients[name] for name in state.parameters if name in gradients},
-                clipping=clipping_of(found, self._training.algorithm or "the algorithm"),
-                observations=one.stored_observations,
-                **choices_of(state.losses, one),
-            )
+            yield self._gradients(state, batch(self.drawing, drawn.rows), drawn)
+
+    def _gradients(self, state: State, one: Batch, drawn: Draws) -> BatchGradients:
+        try:
+            with self._guest.turn(), borrowed(drawn.noise, drawn.rows) as noise, torch.enable_grad():
+                state.live.start()
+                step = None if isinstance(state.step, str) else state.step
+                found = state.losses.gradients(state.parameters, one, noise, step)
+                gradients = {name: array_of(each) for name, each in found.by_layer.items()}
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return BatchGradients(
+            gradients={name: gradients[name] for name in state.parameters if name in gradients},
+            clipping=clipping_of(found, self._training.algorithm or "the algorithm"),
+            observations=one.stored_observations,
+            **choices_of(state.losses, one),
+        )
 
 
 def trusted_gradients(

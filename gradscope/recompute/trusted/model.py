@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from gradscope.errors import UsageError
+from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
@@ -87,28 +88,47 @@ class RecomputedModel:
         return self._batches(self._user)
 
     def fresh_batches(self) -> Iterator[BatchGradients]:
-        """The same batches through the function's model as it comes; none where it is always the same.
+        """The same batches through new models of the function; none where it is always the same.
 
         Raises:
             UsageError: the user's code failed.
         """
+        noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
+        again = networks_per_batch(self.num_batches)
+        for place in range(self.num_batches):
+            batch, start = self.drawing.batch(rows), noise.get_state()
+            for number in range(place * again, (place + 1) * again):
+                fresh = self._new((self.seed + number) % (_MAX_SEED + 1))
+                if fresh is None:
+                    return
+                noise.set_state(start)
+                yield self._gradients(fresh, batch, noise, rows)
+
+    def _new(self, seed: int) -> UserModel | None:
         try:
-            with self._guest.turn(), borrowed(torch.Generator().manual_seed(self.seed), _rows_of(self.seed)):
-                fresh = self._fresh()
+            with self._guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
+                return self._fresh()
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
-        return iter(()) if fresh is None else self._batches(fresh)
 
     def _batches(self, user: UserModel) -> Iterator[BatchGradients]:
         noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
         for _ in range(self.num_batches):
-            batch = self.drawing.batch(rows)
-            try:
-                with self._guest.turn(), borrowed(noise, rows):
-                    gradients = user.gradients(batch)
-            except GuestFailed as problem:
-                raise UsageError(str(problem)) from problem
-            yield BatchGradients(gradients=gradients, clipping=_clipping(gradients), observations=batch)
+            yield self._gradients(user, self.drawing.batch(rows), noise, rows)
+
+    def _gradients(
+        self,
+        user: UserModel,
+        batch: Mapping[str, Array],
+        noise: torch.Generator,
+        rows: np.random.RandomState,
+    ) -> BatchGradients:
+        try:
+            with self._guest.turn(), borrowed(noise, rows):
+                gradients = user.gradients(batch)
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+        return BatchGradients(gradients=gradients, clipping=_clipping(gradients), observations=batch)
 
 
 def recompute_model(
