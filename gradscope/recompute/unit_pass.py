@@ -72,7 +72,7 @@ class Pass(TorchFunctionMode):
 
     @contextmanager
     def _watch_failing(self) -> Iterator[None]:
-        """Whatever the user's tensors are (of vmap, of a class of their own), looking at them breaks nothing."""
+        """Whatever the user's tensors are (of vmap, of their own class), looking at them breaks nothing."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  no list of what torch raises is complete

@@ -70,6 +70,8 @@ class UnitTally:
     activation: str | None
     """Type of the activation that was applied to its outputs; None where none was seen."""
     num_units: int
+    batch: int = 0
+    """In which it was first seen: there the sample is taken."""
     num_rows: int = 0
     """Outputs of each unit."""
     _magnitude: torch.Tensor
@@ -128,7 +130,7 @@ class UnitTally:
 
     @property
     def sample(self) -> Array:
-        """Some outputs of the first batch, float32 [rows, units]."""
+        """Some outputs of the batch in which it was first seen, float32 [rows, units]."""
         empty = torch.empty(0, self.num_units)
         return torch.cat([empty, *self._sample]).numpy()
 
@@ -180,7 +182,9 @@ class Units:
         """Add outputs of a layer behind its activation, with its units at ``axis``."""
         if layer not in self.tallies:
             can_be_flat = kind is not None and kind not in RECURRENT.values()
-            self.tallies[layer] = unit_tally(layer, kind, self.outgoing[layer], can_be_flat=can_be_flat)
+            made = unit_tally(layer, kind, self.outgoing[layer], can_be_flat=can_be_flat)
+            made.batch = self.num_batches
+            self.tallies[layer] = made
         tally = self.tallies[layer]
         if tally.activation != kind:
             # Applied twice, in two ways: what is said of a layer speaks of the first.
@@ -189,4 +193,4 @@ class Units:
             outputs = outputs[self.mask]
             is_flat = None if is_flat is None else is_flat[self.mask]
         with torch.no_grad():
-            tally.add(outputs, is_flat, axis, keeps_sample=not self.num_batches)
+            tally.add(outputs, is_flat, axis, keeps_sample=tally.batch == self.num_batches)

@@ -79,6 +79,8 @@ def unit_activities(
     Raises:
         UnreadableFile: the checkpoint changed since it was opened.
     """
+    if units.problem is not None:
+        return f"units of these networks cannot be followed ({units.problem})"
     if not units.tallies:
         return NONE_SEEN
     order = {name: place for place, name in enumerate(checkpoint.layers)} if checkpoint else {}
