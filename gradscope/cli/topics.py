@@ -51,7 +51,7 @@ batches from the replay buffer, the algorithm's own losses, in plain torch; no c
 --batches 1 --batch-size B --seed S gives, bit for bit, what the library's own
 train(gradient_steps=1, batch_size=B) has after set_random_seed(S).
 In JSON counts are sums over batches; screens show the mean batch.
-`fresh` is the same architecture newly initialised, on the same batches.
+`fresh` is the mean of 8 newly initialised networks of the same architecture, on the same batches.
 PPO, A2C and RecurrentPPO save no rollout: record it with GradscopeCallback(..., save_rollout=True).
 A features extractor or policy of your own: --trust --code DIR imports it; a line says what.
 --source optimizer shows what Adam's moments tell, from the checkpoint alone; it is no gradient.""",

@@ -102,7 +102,19 @@ def _layer_below(layer: LayerGradient, dead: Sequence[int], layers: Sequence[Lay
         if len(each.shape) >= _MATRIX and each.shape[0] == layer.shape[1]
         if tuple(each.details.dead_units) == tuple(dead)
     ]
-    return safe(fitting[0].split(".")[-2] if "." in fitting[0] else fitting[0]) if len(fitting) == 1 else ""
+    return (
+        unique_end(fitting[0], [each.name for each in layers]).rpartition(".")[0] if len(fitting) == 1 else ""
+    )
+
+
+def unique_end(name: str, names: Sequence[str]) -> str:
+    """The last parts of a layer's name, two at least, that no other layer's ends with."""
+    parts = name.split(".")
+    for length in range(2, len(parts)):
+        end = ".".join(parts[-length:])
+        if sum(each == end or each.endswith(f".{end}") for each in names) == 1:
+            return safe(end)
+    return safe(name)
 
 
 def _parallel(details: ZeroDetails) -> str:

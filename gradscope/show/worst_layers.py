@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gradscope.show.dead_words import dead_words
+from gradscope.show.dead_words import dead_words, unique_end
 from gradscope.show.order import step_words, unexpected, worst_layers, worst_snapshot
-from gradscope.show.rows import kinds, percent, points, safe
+from gradscope.show.rows import kinds, percent, points
 from gradscope.show.screen import Column, Page, new_table, status_text
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def add_worst_layers(page: Page, report: Report, run: str) -> None:
     kept = [at for at in range(len(COLUMNS)) if at != INTERVAL or any(each.interval for each in layers)]
     rows = [[row[at] for at in kept] for row in (_row(each, snapshot.num_batches) for each in layers)]
     page.table(new_table(page.look, [COLUMNS[at] for at in kept], rows))
+    names = [each.name for each in snapshot.layers]
     for layer in layers:
         if words := dead_words(layer, snapshot.layers):
-            page.bullet(f"{'.'.join(safe(layer.name).split('.')[-2:])}: {words}", "dim")
+            page.bullet(f"{unique_end(layer.name, names)}: {words}", "dim")
     if any(layer.anatomy and layer.anatomy.expected for layer in layers):
         page.line("zeros and fresh leave expected zeros out, as the status does.", "dim")
     if any(layer.baseline_zero_fraction is None for layer in layers):
