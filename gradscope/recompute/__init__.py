@@ -9,6 +9,10 @@ producing library nor any code of the files is run. Everything it is not sure of
 ``recompute_rollout`` does the same for PPO, A2C and RecurrentPPO from a rollout that the recorder stored:
 mini-batches (rollout_batches.py, recurrent_batches.py), losses (on_policy.py), policies
 (on_policy_networks.py, recurrent.py), doubts (rollout_checks.py), baseline (on_policy_fresh.py).
+
+activations.py watches the networks' units while batches are computed: unit_pass.py sees each call of torch,
+unit_flow.py knows which weights lie behind a unit, activation_slopes.py where slopes are 0, unit_tally.py
+counts.
 """
 
 from gradscope.recompute.batches import Drawing
