@@ -9,10 +9,12 @@ import torch
 
 from gradscope.read.sb3_buffer import Sb3Buffer
 from gradscope.records import (
+    ALL_LAYERS,
     Association,
     AssociationReport,
     ColumnShift,
     Crossing,
+    Effect,
     LayerGradient,
     LeftOut,
     Origin,
@@ -191,10 +193,35 @@ def association_report() -> AssociationReport:
                 verdict="associated",
             ),
         ),
-        verdict="associated, effect not testable",
-        reason="Zeros of 1 of 1 layers rise with position activity.",
-        reasons={"effects": "no intervention was made"},
+        effects=effects(),
+        verdict="associated and causal",
+        reason="Zeros of 1 of 1 layers rise with position activity, and flat takes them away.",
+        reasons={"effects": "step 8,000: no replay buffer of this step"},
     )
+
+
+def effects() -> tuple[Effect, ...]:
+    """Interventions at step 6000: flat and rescaled take most zeros away, other rows cannot be drawn."""
+    after = {"flat": (0.0, "effect"), "permuted": (0.25, "no effect"), "rescaled": (0.051, "effect")}
+    made = [
+        Effect(
+            step=6000,
+            layer=layer,
+            intervention=name,
+            zero_fraction=zeros,
+            zero_fraction_after=left * zeros / 0.274,
+            difference=(left / 0.274 - 1) * zeros,
+            mechanical_difference=0.4 if name == "flat" else -0.02,
+            interval=((left / 0.274 - 1) * zeros - 0.01, (left / 0.274 - 1) * zeros + 0.01),
+            verdict=verdict,
+        )
+        for name, (left, verdict) in after.items()
+        for layer, zeros in ((ALL_LAYERS, 0.2), (CASE_LAYER, 0.274))
+    ]
+    why = "12 of 1000 rows have the slice at rest: 512 are needed"
+    keys = ("zero_fraction", "zero_fraction_after", "difference", "interval", "mechanical_difference")
+    rows = Effect(step=6000, layer=ALL_LAYERS, intervention="inactive rows", reasons=dict.fromkeys(keys, why))
+    return (*made, rows)
 
 
 def report(**changes: Any) -> Report:

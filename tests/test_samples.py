@@ -20,8 +20,8 @@ POOLING = "q_net.features_extractor.pooling"
 
 
 @cache
-def document(command: str, sample: str) -> dict[str, Any]:
-    done = gradscope(command, str(SAMPLES / sample), "--json", directory=SAMPLES.parent)
+def document(command: str, sample: str, *options: str) -> dict[str, Any]:
+    done = gradscope(command, str(SAMPLES / sample), "--json", *options, directory=SAMPLES.parent)
     assert done.code == 0, done.err
     return dict(json.loads(done.out))
 
@@ -98,14 +98,61 @@ def test_collapse_timeline_has_three_levels_after_opening() -> None:
     assert after[-1] > 0.5
 
 
-@pytest.mark.parametrize("sample", ["collapse", "healthy", "confounded"])
-def test_correlate_uses_the_timeline_and_never_claims_a_cause(sample: str) -> None:
+@pytest.mark.parametrize("sample", ["collapse", "healthy"])
+def test_correlate_uses_the_timeline_and_without_consent_claims_no_cause(sample: str) -> None:
     found = document("correlate", sample)
     assert found["source"] == "timeline"
     assert found["num_steps"] > 100
     assert "causal" not in found["verdict"]
     assert found["effects"] == []
-    assert found["reasons"]["effects"]
+    assert "--trust" in found["reasons"]["effects"]
+
+
+TRUSTED = ("--trust", "--code", str(SAMPLES))
+
+
+def effects(found: dict[str, Any], intervention: str) -> list[dict[str, Any]]:
+    return [each for each in found["effects"] if each["intervention"] == intervention]
+
+
+def test_collapse_zeros_go_where_positions_are_flat_or_small_and_stay_where_they_are_moved() -> None:
+    found = document("correlate", "collapse", *TRUSTED)
+    projected = {
+        (each["step"], each["intervention"]): each for each in found["effects"] if each["layer"] == PROJECTION
+    }
+    for step, zeros in ((8000, 0.455), (10_000, 0.555)):
+        for intervention in ("flat", "rescaled"):
+            one = projected[step, intervention]
+            assert one["zero_fraction"] == pytest.approx(zeros, abs=0.05)
+            assert one["zero_fraction_after"] < 0.01
+            assert one["verdict"] == "effect"
+            assert one["interval"][1] < -0.3
+        assert projected[step, "permuted"]["zero_fraction_after"] > zeros - 0.1
+        assert projected[step, "flat"]["mechanical_difference"] > 0.3
+    assert "the size of the values of 'position' causes them" in found["reason"]
+    rows = [each for each in found["effects"] if each["intervention"].endswith("rows")]
+    assert rows
+    assert all(each["reasons"]["difference"] for each in rows)
+
+
+def test_healthy_has_no_effect() -> None:
+    found = document("correlate", "healthy", *TRUSTED)
+    known = [each for each in found["effects"] if each["difference"] is not None]
+    assert len(known) == 3
+    assert {each["verdict"] for each in known} == {"no effect"}
+    assert found["verdict"] == "not associated"
+    assert "causes" not in found["reason"]
+
+
+def test_confounded_zeros_stay_whatever_is_done_to_positions() -> None:
+    found = document("correlate", "confounded")
+    assert found["verdict"] == "associated, no effect found"
+    for intervention in ("flat", "permuted", "rescaled"):
+        actors = [each for each in effects(found, intervention) if each["layer"].startswith("actor.")]
+        assert {each["step"] for each in actors} == {6000, 10_000}
+        assert {each["zero_fraction_after"] for each in actors} == {1.0}
+        assert {each["verdict"] for each in actors} == {"no effect"}
+    assert "No change of 'position' takes most zeros of any layer away" in found["reason"]
 
 
 def test_collapse_zeros_go_with_positions_but_follow_them_late() -> None:
@@ -144,7 +191,8 @@ def test_confounded_zeros_rise_with_positions() -> None:
     after = [zeros[step] for step in zeros if active[step]]
     assert max(after) > max(before) + 0.2
     found = document("correlate", "confounded")
-    assert found["verdict"] == "associated, effect not testable"
+    assert found["source"] == "timeline"
+    assert found["verdict"].startswith("associated")
     steps = document("shift", "confounded")["steps"]
     assert all(
         each["rms_ratio"] is None or each["rms_ratio"] < 10

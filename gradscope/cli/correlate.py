@@ -18,9 +18,9 @@ def correlate(
     *,
     shared: Shared,
 ) -> int:
-    """Set a slice's activity against the zeros of every layer; never claims a cause."""
+    """Set a slice's activity against the zeros of every layer, and change the slice to see what it causes."""
     from gradscope.cli.settings_asked import selected_slice
-    from gradscope.cli.terminal import check_outputs, emit, exit_code
+    from gradscope.cli.terminal import check_outputs, complain, emit, exit_code, progress_bar
     from gradscope.cli.work import work_on
     from gradscope.errors import UsageError
     from gradscope.run import one_run, with_associations
@@ -36,6 +36,7 @@ def correlate(
     work = work_on([path] if path else [], shared)
     report = work.report
     if work.opened.runs:
-        report = with_associations(report, one_run(work.opened, shared.run), name)
+        with progress_bar(work.shared) as progress:
+            report = with_associations(report, one_run(work.opened, shared.run), name, progress, complain)
     emit(report, work.shared, correlate_screen, correlate_document, series_frame, correlate_markdown)
     return exit_code(report, work.shared)

@@ -29,11 +29,14 @@ def report(path: PathArgument = None, *, shared: Shared) -> int:
 
 
 def _measured(path: Path | None, shared: Shared) -> Report:
+    from gradscope.cli.terminal import complain, progress_bar
     from gradscope.cli.work import work_on
     from gradscope.run import with_associations, with_shift
 
     work = work_on([path] if path else [], shared)
-    return with_associations(with_shift(work.report, work.opened), work.opened)
+    shifted = with_shift(work.report, work.opened)
+    with progress_bar(work.shared) as progress:
+        return with_associations(shifted, work.opened, progress=progress, announce=complain)
 
 
 def _written(path: Path) -> Report:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gradscope.records import Association
 
 NOT_TESTABLE: Final = "associated, effect not testable"
-TIMING: Final = "That is timing, not a cause: only an intervention on the input can tell, and none was made."
+TIMING: Final = "That is timing, not a cause: only an intervention on the input can tell."
 TOO_FEW: Final = "too few steps"
 RECORD: Final = "Record a denser timeline with gradscope.record.GradscopeCallback."
 MAX_NAMED: Final = 3
@@ -27,7 +27,7 @@ def association_verdict(
     unknown: str | None = None,
     unused: str | None = None,
 ) -> tuple[str, str]:
-    """Verdict over all layers and its reason, for a report without interventions.
+    """Verdict over all layers and its reason, before interventions (interventions.py).
 
     Args:
         slice_name: whose activity it is.

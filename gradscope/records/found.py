@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gradscope.records.explained import Effect
 from gradscope.records.measured import (
     Crossing,
     LeftOut,
@@ -110,7 +111,7 @@ class Association:
 
 @dataclass(frozen=True, kw_only=True)
 class AssociationReport:
-    """What goes together in one run; never a claim of cause."""
+    """What goes together in one run; a cause is claimed only after an intervention."""
 
     slice: str
     run: str
@@ -120,7 +121,8 @@ class AssociationReport:
     series: Sequence[SeriesPoint] = ()
     activity_change_step: int | None = None
     layers: Sequence[Association] = ()
-    effects: Sequence[Mapping[str, object]] = ()
+    effects: Sequence[Effect] = ()
+    """Of interventions on the slice at the steps that were tried."""
     verdict: str = "too few steps"
     reason: str = ""
     reasons: Reasons = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 ``open_run("checkpoints/")`` opens every file and joins what belongs together by step;
 ``scan_opened`` measures and judges zeros per layer and step; ``with_shift`` adds the inputs,
-``with_associations`` activity against zeros, never called a cause.
+``with_associations`` activity against zeros, called a cause only where interventions show one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
 from gradscope.run.dead_since import with_dead_since
+from gradscope.run.effects import with_effects
 from gradscope.run.find import find
 from gradscope.run.given import Means, given
 from gradscope.run.gradient import snapshot_gradient
@@ -144,12 +145,21 @@ def _measured(opened: Opened, run: OpenedRun, moment: Moment, means: Means) -> S
         return None
 
 
-def with_associations(report: Report, opened: Opened, name: str = POSITION) -> Report:
-    """The report with slice activity against zeros added, run by run.
+def with_associations(
+    report: Report,
+    opened: Opened,
+    name: str = POSITION,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
+) -> Report:
+    """The report with slice activity against zeros added, run by run, and interventions on that slice.
+
+    ``announce`` is told of the user's own code before it runs, which it does with ``trust`` only.
 
     Raises:
         UsageError: no slice of that name.
     """
+    means = Means(settings=opened.settings, given=opened.given, announce=announce)
     results = []
     for run in opened.runs:
         if run.slices.named(name) is None and name != POSITION:
@@ -158,17 +168,16 @@ def with_associations(report: Report, opened: Opened, name: str = POSITION) -> R
         kept = [each for each in run.moments if opened.found.relative(each.main.source) in sources]
         snapshots = [sources[opened.found.relative(each.main.source)] for each in kept]
         timeline = run.files.timelines[0] if run.files.timelines else None
-        results.append(
-            association_report(
-                run.files.run,
-                name,
-                moments=kept,
-                snapshots=snapshots,
-                timeline=timeline,
-                known=run.slices,
-                settings=opened.settings,
-            )
+        found = association_report(
+            run.files.run,
+            name,
+            moments=kept,
+            snapshots=snapshots,
+            timeline=timeline,
+            known=run.slices,
+            settings=opened.settings,
         )
+        results.append(with_effects(found, kept, snapshots, means=means, known=run.slices, progress=progress))
     return replace(report, associations=tuple(results))
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
-NO_EFFECTS = "interventions are not built into this version, so nothing here says what caused the zeros"
 NO_STEPS = "no snapshot has a step"
 NO_ZEROS = "no gradient was seen at that step"
 CONSTANT = "the activity never changes its level"
@@ -54,7 +53,7 @@ def association_report(
     known: RunSlices,
     settings: Settings,
 ) -> AssociationReport:
-    """Association of one slice with the zeros of every wanted layer; never a claim of cause."""
+    """Association of one slice with the zeros of every wanted layer, without interventions."""
     why_not = _why_not(timeline, name, known, settings) if timeline else None
     if timeline is not None and why_not is None:
         series = timeline_series(timeline, settings)
@@ -73,11 +72,7 @@ def association_report(
         layers=layers,
         verdict=verdict,
         reason=reason,
-        reasons={
-            "effects": NO_EFFECTS,
-            **({"source": why_not} if why_not else {}),
-            **_missing(series, change_step),
-        },
+        reasons={**({"source": why_not} if why_not else {}), **_missing(series, change_step)},
     )
 
 

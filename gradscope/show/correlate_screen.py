@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, Status
+from gradscope.show.effects_table import add_effects
 from gradscope.show.rows import count, number, percent, safe, sentence
 from gradscope.show.screen import Column, Look, Page, bar_text, new_table
 
@@ -60,9 +61,10 @@ def add_association(page: Page, found: AssociationReport) -> None:
     layers = [each for each in found.layers if each.p_value_adjusted is not None]
     if layers:
         add_layers(page, layers, found.slice)
+    add_effects(page, found.effects)
     if "effects" in found.reasons:
         page.line()
-        page.line(f"Not tested: {found.reasons['effects']}.", "dim")
+        page.line(f"Not tested: {safe(found.reasons['effects'])}.", "dim")
 
 
 def series_table(series: Sequence[SeriesPoint], look: Look) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradscope.records import ShiftReport
 from gradscope.show.answer import answer
 from gradscope.show.correlate_screen import LAYER_HEADS, layer_cells
+from gradscope.show.effects_table import EFFECT_HEADS, effect_cells
 from gradscope.show.order import run_names, step_rows
 from gradscope.show.rows import count, percent, safe, sentence
 from gradscope.show.shift_screen import SLICE_HEADS, slice_cells
@@ -53,6 +54,8 @@ def correlate_markdown(report: Report) -> str:
         parts.append(f"## Run {_safe(found.run)}, slice {_safe(found.slice)}, {steps}")
         parts.append(f"**{_safe(sentence(found.verdict))}.** {_safe(sentence(found.reason))}")
         parts.append(_table(LAYER_HEADS, [(each.name, *layer_cells(each)) for each in found.layers]))
+        if found.effects:
+            parts.append(_table(EFFECT_HEADS, [effect_cells(each) for each in found.effects]))
         rows = [
             (count(point.step), percent(point.activity), percent(point.zero_fraction))
             for point in found.series

@@ -45,6 +45,10 @@ SLICE_KEYS = set(
     "name num_columns activity wasserstein wasserstein_max ks fraction_shifted rms rms_ratio status".split()
 )
 TOGETHER_KEYS = set("slice num_steps run series layers effects verdict reason".split())
+EFFECT_KEYS = set(
+    "step layer intervention zero_fraction zero_fraction_after difference mechanical_difference interval "
+    "verdict".split()
+)
 ASSOCIATION_KEYS = set(
     "name num_steps pearson spearman p_value p_value_adjusted lag change_step verdict".split()
 )
@@ -75,7 +79,9 @@ def test_shift_and_correlate_documents_have_the_names_of_the_contract() -> None:
     together = correlate_document(report())
     assert together["schema"] == "gradscope/correlate/1"
     assert set(together) >= TOGETHER_KEYS
-    assert together["effects"] == []
+    assert set(together["effects"][0]) >= EFFECT_KEYS
+    undone = together["effects"][-1]
+    assert {key for key in EFFECT_KEYS if undone[key] is None} <= set(undone["reasons"])
     assert set(together["layers"][0]) >= ASSOCIATION_KEYS
 
 
@@ -205,9 +211,10 @@ def test_markdown_of_shift_and_correlate_is_their_own_result() -> None:
     missing = shift_markdown(report(shift=ShiftReport(reasons={".": "no replay buffer"})))
     assert "no shift: no replay buffer" in missing
     together = correlate_markdown(report())
-    assert "**Associated, effect not testable.**" in together
+    assert "**Associated and causal.**" in together
     assert "| 0.910 | 0.880 | 0.0110 | 5,000 | associated |" in together
     assert "| 6,000 | 81.0 % | 27.4 % |" in together
+    assert "| flat | 27.4 % | 0.0 % | -27.4 | -28.4 to -26.4 | +40.0 | effect |" in together
 
 
 @pytest.mark.parametrize("form", [shift_markdown, correlate_markdown])

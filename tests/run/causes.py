@@ -1,0 +1,73 @@
+"""Tiny real runs of known truth: who makes the zeros is decided by how they are built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NUM_COLUMNS = 8
+POSITION = 7
+OPENS = 80
+"""Step from which positions are open: of the first checkpoint; at the second they fill the buffer."""
+
+
+class Market(gym.Env[Any, Any]):
+    """Noise, and a position that opens once and stays within 80 to 120 % of its size."""
+
+    metadata: ClassVar[dict[str, Any]] = {}
+    observation_space = spaces.Box(-np.inf, np.inf, (NUM_COLUMNS,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, size: float) -> None:
+        self.size, self.time = size, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        return self._seen(), float(self.np_random.normal() + action), self.time % 20 == 0, False, {}
+
+    def _seen(self) -> Any:
+        seen = self.np_random.normal(size=NUM_COLUMNS).astype(np.float32)
+        seen[POSITION] = self.size * self.np_random.uniform(0.8, 1.2) if self.time >= OPENS else 0
+        return seen
+
+
+class _KillsUnits(BaseCallback):
+    """Half of the first layer's units get a bias that no market can lift, when positions open."""
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == OPENS + 1:
+            with torch.no_grad():
+                self.model.policy.q_net.q_net[0].bias[::2] -= 100
+        return True
+
+
+def run(folder: Path, *, size: float, kills_units: bool, seed: int) -> Path:
+    """Checkpoints and buffers at steps 80 and 160, of weights as they were initialised."""
+    torch.set_num_threads(1)
+    model = DQN(
+        "MlpPolicy",
+        Market(size),
+        seed=seed,
+        device="cpu",
+        # The library saves before it stores the newest row.
+        buffer_size=OPENS - 1,
+        learning_starts=10_000,
+        batch_size=32,
+        policy_kwargs={"net_arch": [32, 32]},
+    )
+    saves = CheckpointCallback(OPENS, str(folder), save_replay_buffer=True)
+    model.learn(2 * OPENS, callback=CallbackList([*([_KillsUnits()] if kills_units else []), saves]))
+    return folder
