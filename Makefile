@@ -32,7 +32,8 @@ demo: $(VENV)/gradscope.done  ## scan, correlate and report the collapsed sample
 	$(BIN)/gradscope scan sample_checkpoints/confounded --source recomputed
 
 test: $(VENV)/dev.done  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m timing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n 2 --dist loadfile
 
 check: $(VENV)/dev.done  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

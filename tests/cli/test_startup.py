@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from makers import case_run
 
 COLLAPSE = Path(__file__).parents[2] / "sample_checkpoints" / "collapse"
@@ -40,6 +41,7 @@ def test_help_and_import_load_not_even_numpy(tmp_path: Path) -> None:
     assert not loaded & (HEAVY | {"numpy"})
 
 
+@pytest.mark.timing
 def test_help_is_nearly_as_fast_as_an_empty_typer_app(tmp_path: Path) -> None:
     script = tmp_path / "empty.py"
     script.write_text(EMPTY_APP)
@@ -49,6 +51,7 @@ def test_help_is_nearly_as_fast_as_an_empty_typer_app(tmp_path: Path) -> None:
     assert statistics.median(ratios) <= 1.3, ratios
 
 
+@pytest.mark.timing
 def test_a_scan_takes_less_time_than_importing_torch() -> None:
     scan = [sys.executable, "-m", "gradscope", "scan", str(COLLAPSE), "--quiet"]
     torch_alone = [sys.executable, "-c", "import torch"]
