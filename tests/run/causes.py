@@ -8,8 +8,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from gradscope.record import GradscopeCallback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,12 +57,15 @@ class _KillsUnits(BaseCallback):
         return True
 
 
-def run(folder: Path, *, size: float, kills_units: bool, seed: int) -> Path:
+def run(
+    folder: Path, *, size: float, kills_units: bool = False, seed: int, is_normalised: bool = False
+) -> Path:
     """Checkpoints and buffers at steps 80 and 160, of weights as they were initialised."""
     torch.set_num_threads(1)
+    world = DummyVecEnv([lambda: Market(size)])
     model = DQN(
         "MlpPolicy",
-        Market(size),
+        VecNormalize(world) if is_normalised else world,
         seed=seed,
         device="cpu",
         # The library saves before it stores the newest row.
@@ -68,6 +74,17 @@ def run(folder: Path, *, size: float, kills_units: bool, seed: int) -> Path:
         batch_size=32,
         policy_kwargs={"net_arch": [32, 32]},
     )
-    saves = CheckpointCallback(OPENS, str(folder), save_replay_buffer=True)
+    saves = CheckpointCallback(OPENS, str(folder), save_replay_buffer=True, save_vecnormalize=is_normalised)
     model.learn(2 * OPENS, callback=CallbackList([*([_KillsUnits()] if kills_units else []), saves]))
+    return folder
+
+
+def rollout_run(folder: Path, *, size: float, seed: int) -> Path:
+    """A checkpoint of PPO at step 120 and its rollout, steps 81 to 160: every position is open."""
+    torch.set_num_threads(1)
+    network = {"net_arch": [32, 32], "activation_fn": torch.nn.ReLU}
+    model = PPO("MlpPolicy", Market(size), seed=seed, n_steps=OPENS, batch_size=16, policy_kwargs=network)
+    saves = CheckpointCallback(120, str(folder))
+    records = GradscopeCallback(120, str(folder), save_rollout=True)
+    model.learn(2 * OPENS, callback=CallbackList([saves, records]))
     return folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from run.causes import OPENS, POSITION, run
+from run.causes import OPENS, POSITION, rollout_run, run
 
 from gradscope.judge.interventions import takes_zeros
 from gradscope.records import ALL_LAYERS
@@ -155,3 +155,26 @@ def test_progress_is_told_to_the_end(made: Any) -> None:
     assert report.associations[0].effects
     assert report.associations[0].verdict == "too few steps"
     assert "No change of 'position' takes most zeros" in report.associations[0].reason
+
+
+@pytest.mark.parametrize(("size", "is_cause"), [(500.0, True), (1.0, False)])
+def test_rollouts_are_changed_too(tmp_path: Path, size: float, is_cause: bool) -> None:
+    found = effects(rollout_run(tmp_path, size=size, seed=SEEDS[0]))
+    assert bool([each for each in found if takes_zeros(each)]) == is_cause
+    assert of(found, ALL_LAYERS, "permuted").verdict == "no effect"
+
+
+def test_a_normalised_slice_is_flat_where_it_rests(tmp_path: Path) -> None:
+    folder = run(tmp_path, size=500.0, seed=SEEDS[0], is_normalised=True)
+    opened = open_run(folder, settings=SETTINGS)
+    only = opened.runs[0]
+    found: Any = recomputation(only.moments[1], Means(settings=SETTINGS))
+    possible: Any = interventions(found.drawing, only.slices.named("position"), only.slices)
+    seen = found.drawing.seen(found.drawing.stored(found.drawing.numbers))
+    changed = possible.by_name["flat"].change(seen, found.drawing.numbers)[""][:, POSITION]
+    normalizer = only.moments[1].normalizer
+    assert normalizer is not None
+    mean, var = (each[""][POSITION] for each in (normalizer.mean, normalizer.var))
+    rest = max(-mean / np.sqrt(var + normalizer.epsilon), -normalizer.clip)
+    assert changed == pytest.approx(np.full(len(changed), rest), rel=1e-5)
+    assert rest < -0.3
