@@ -40,6 +40,6 @@ def to_standard_error() -> Iterator[None]:
 
 def _flush() -> None:
     """What waits in a buffer belongs to where the descriptor pointed when it was written."""
-    for stream in (sys.stdout, sys.__stdout__):
+    for name in ("stdout", "__stdout__"):
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()  # type: ignore[union-attr]  # None where there is no console
+            getattr(sys, name).flush()
