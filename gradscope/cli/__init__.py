@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.correlate import correlate
+from gradscope.cli.explain import explain
 from gradscope.cli.formats import formats
 from gradscope.cli.report import report
 from gradscope.cli.scan import scan
@@ -27,7 +28,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 --fail-on reached, 2 wrong usage, 3 some files unreadable, "
     "4 nothing readable.",
 )
-for command in (scan, shift, correlate, report, formats):
+for command in (scan, shift, correlate, explain, report, formats):
     app.command()(command)
 app.command(name="help")(help_)
 

@@ -23,20 +23,32 @@ def report(path: PathArgument = None, *, shared: Shared) -> int:
 
     check_outputs(shared)
     results = path is not None and path.suffix == ".json" and path.is_file()
-    found = _written(path) if path is not None and results else _measured(path, shared)
-    emit(found, shared, report_page, report_document, to_frame, markdown)
+    found, whys = (_written(path), {}) if path is not None and results else _measured(path, shared)
+    emit(
+        found,
+        shared,
+        lambda shown, look: report_page(shown, look, whys),
+        report_document,
+        to_frame,
+        lambda shown: markdown(shown, whys),
+    )
     return exit_code(found, shared)
 
 
-def _measured(path: Path | None, shared: Shared) -> Report:
+def _measured(path: Path | None, shared: Shared) -> tuple[Report, dict[str, str]]:
+    """The report, and by run what its hypotheses came to."""
     from gradscope.cli.terminal import complain, progress_bar
     from gradscope.cli.work import work_on
     from gradscope.run import with_associations, with_shift
+    from gradscope.run.explain import run_whys
+    from gradscope.show.explain_screen import why_words
 
     work = work_on([path] if path else [], shared)
     shifted = with_shift(work.report, work.opened)
     with progress_bar(work.shared) as progress:
-        return with_associations(shifted, work.opened, progress=progress, announce=complain)
+        report = with_associations(shifted, work.opened, progress=progress, announce=complain)
+        whys = run_whys(report, work.opened, announce=complain, progress=progress)
+    return report, {run: why_words(report, each) for run, each in whys.items()}
 
 
 def _written(path: Path) -> Report:

@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gradscope.judge.hypothesis_facts import (
-    MARGIN_SOURCE,
     NO_BAD_LAYER,
-    bad_layers,
+    how_to_try,
     not_testable,
     percent,
     rejected,
+    share,
     supported,
+    weighty,
     why_no_zeros,
     words_of,
+    zero_layers,
 )
+from gradscope.judge.interventions import LEAST_TAKEN, ON_VALUES, takes_zeros
 from gradscope.records import Evidence
-from gradscope.settings import BASELINE_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 CAUSE: Final = "slice-is-cause"
 NOT_DONE: Final = "no intervention was made"
 UNCLEAR: Final = "the batches differ too much to tell"
+CAUSE_SHARE: Final = 0.10
+"""Share of a snapshot's zeros that must go: the same tenth as the first limit, or one small layer decides."""
 WORDS: Final = {
     "flat": "{slice} set to rest",
     "permuted": "{slice} permuted over rows",
@@ -35,26 +39,27 @@ WORDS: Final = {
     "active rows": "only rows with {slice} active",
     "inactive rows": "only rows with {slice} at rest",
 }
-GET_EFFECTS: Final = (
-    "Save a replay buffer with each checkpoint, or name one with --replay, so that the gradient can be "
-    "computed again with the slice changed; networks of your own need --trust --code DIR. Where batches "
-    "differ too much, --batches 32."
-)
 DO_CAUSE: Final = (
     "Change how this slice enters the network, not the optimizer: scale-mismatch and domain-shift say which "
     "of its traits does it."
 )
 
 
+BRIEF: Final = {"flat": "set to rest", "permuted": "permuted over rows"}
+"""Where the slice has just been named."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """What one intervention took away, over the bad layers."""
+    """What one intervention took away, over the layers with zeros."""
 
     verdict: bool | None
     """True: zeros go; False: they stay; None: not known."""
     amounts: Mapping[str, float] = field(default_factory=dict)
     """Zeros it takes away, by layer."""
     words: str = ""
+    brief: str = ""
+    """The same without naming slice and layer."""
     why: str = ""
     """Why it is not known."""
     evidence: Sequence[Evidence] = ()
@@ -69,45 +74,48 @@ def slice_is_cause(facts: Facts) -> Finding:
     """Zeros of weights outside the slice's own columns go when the slice is set to rest."""
     problem = why_no_zeros(facts)
     if problem is not None:
-        return not_testable(CAUSE, problem, GET_EFFECTS)
-    if not bad_layers(facts):
+        return not_testable(CAUSE, problem, how_to_try(problem))
+    if not zero_layers(facts):
         return rejected(CAUSE, NO_BAD_LAYER)
-    found = removed(facts, "flat")
-    also = [removed(facts, each) for each in ("permuted", "rescaled", "inactive rows")]
-    evidence = [*found.evidence, *(each for one in also for each in one.evidence)]
-    if found.verdict is None:
-        return not_testable(CAUSE, found.why, GET_EFFECTS, evidence)
-    if found.verdict:
-        return supported(CAUSE, facts, found.amounts, found.words, evidence=evidence, what_to_do=DO_CAUSE)
-    return rejected(CAUSE, found.words, evidence)
+    if facts.at_rest:
+        return rejected(CAUSE, f"{facts.slice} is at rest on every row of this step: it cannot act")
+    tried = [removed(facts, each) for each in ON_VALUES]
+    evidence = [each for one in tried for each in one.evidence]
+    cause = next((each for each in tried if each.verdict), None)
+    if cause is not None:
+        return supported(CAUSE, facts, cause.amounts, cause.words, evidence=evidence, what_to_do=DO_CAUSE)
+    if tried[0].verdict is None:
+        return not_testable(CAUSE, tried[0].why, how_to_try(tried[0].why), evidence)
+    return rejected(CAUSE, tried[0].words, evidence)
 
 
 def removed(facts: Facts, intervention: str) -> Removed:
-    """What an intervention did to the bad layers.
+    """What an intervention did to the layers with zeros.
 
-    Zeros go where a layer's effect is one (its interval leaves 0 out) and takes away at least the margin
-    that counts against a layer; zeros stay where every tested layer keeps them within that margin.
+    Zeros go where most of a layer's are taken away, as ``takes_zeros`` says, and these are a tenth of all;
+    they stay where no layer's interval leaves room for that.
     """
-    bad = {layer.name: layer for layer in bad_layers(facts)}
+    bad = {layer.name: layer for layer in zero_layers(facts)}
     tested = [
         each
         for each in facts.effects
         if each.intervention == intervention and each.layer in bad and each.difference is not None
     ]
-    evidence = [_evidence(facts, each) for each in tested]
+    evidence = [_evidence(facts, each) for each in tested if each.layer in weighty(facts)]
     if not tested:
-        return Removed(verdict=None, why=facts.reasons.get("effects", NOT_DONE))
-    gone = [each for each in tested if each.verdict == "effect" and _difference(each) <= -BASELINE_MARGIN]
-    if gone:
-        amounts = {each.layer: -_difference(each) * facts.seen(bad[each.layer]) for each in gone}
-        strongest = min(gone, key=_difference)
-        return Removed(
-            verdict=True, amounts=amounts, words=_words(facts, strongest, len(gone)), evidence=evidence
-        )
+        undone = (each for each in facts.effects if each.intervention == intervention)
+        why = next((each.reasons["difference"] for each in undone if "difference" in each.reasons), NOT_DONE)
+        return Removed(verdict=None, why=facts.reasons.get("effects", why))
+    gone = [each for each in tested if takes_zeros(each)]
+    amounts = {each.layer: -_difference(each) * facts.seen(bad[each.layer]) for each in gone}
+    if (share(facts, sum(amounts.values())) or 0.0) >= CAUSE_SHARE:
+        words, brief = _words(facts, gone[0], len(gone)), _brief(gone[0])
+        return Removed(verdict=True, amounts=amounts, words=words, brief=brief, evidence=evidence)
     if any(each.verdict == "unclear" and not _stays(each) for each in tested):
         return Removed(verdict=None, why=f"with {_name(facts, intervention)}, {UNCLEAR}", evidence=evidence)
-    largest = max(tested, key=lambda each: (facts.seen(bad[each.layer]), each.layer))
-    return Removed(verdict=False, words=_words(facts, largest, 0), evidence=evidence)
+    worst = max(tested, key=lambda each: ((each.zero_fraction or 0.0), facts.seen(bad[each.layer])))
+    words, brief = _words(facts, worst, 0), _brief(worst)
+    return Removed(verdict=False, words=words, brief=brief, evidence=evidence)
 
 
 def _difference(effect: Effect) -> float:
@@ -115,8 +123,8 @@ def _difference(effect: Effect) -> float:
 
 
 def _stays(effect: Effect) -> bool:
-    """Whether the whole interval keeps away from a fall that would count."""
-    return effect.interval is not None and effect.interval[0] > -BASELINE_MARGIN
+    """Whether the whole interval keeps away from most of the zeros."""
+    return effect.interval is not None and effect.interval[0] > -LEAST_TAKEN * (effect.zero_fraction or 0.0)
 
 
 def _name(facts: Facts, intervention: str) -> str:
@@ -128,15 +136,23 @@ def _words(facts: Facts, effect: Effect, num_gone: int) -> str:
     before, after = percent(effect.zero_fraction), percent(effect.zero_fraction_after)
     name = _name(facts, effect.intervention)
     if not num_gone:
-        return f"with {name} the zeros stay: {effect.layer} {before}, then {after}"
-    more = f" (and fall in {num_gone - 1} more layers)" if num_gone > 1 else ""
+        kept = f"stay at {before}" if before == after else f"stay: {before}, then {after}"
+        return f"with {name} the zeros of {effect.layer} {kept}"
+    others = "1 more layer" if num_gone == 2 else f"{num_gone - 1} more layers"  # noqa: PLR2004
+    more = f" (and fall in {others})" if num_gone > 1 else ""
     return f"with {name} the zeros of {words_of([effect.layer])} go from {before} to {after}{more}"
+
+
+def _brief(effect: Effect) -> str:
+    done = BRIEF.get(effect.intervention, effect.intervention)
+    before, after = percent(effect.zero_fraction), percent(effect.zero_fraction_after)
+    return f"{done}, {before} of zeros {'stay' if before == after else f'become {after}'}"
 
 
 def _evidence(facts: Facts, effect: Effect) -> Evidence:
     return Evidence(
         measure=f"{effect.layer}: change of zeros with {_name(facts, effect.intervention)}",
         value=effect.difference,
-        limit=-BASELINE_MARGIN,
-        source=MARGIN_SOURCE,
+        limit=-LEAST_TAKEN * (effect.zero_fraction or 0.0),
+        source="most of them",
     )

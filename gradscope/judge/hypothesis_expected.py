@@ -12,9 +12,11 @@ from gradscope.judge.hypothesis_facts import (
     percent,
     rejected,
     supported,
+    weighty,
     why_no_zeros,
     words_of,
 )
+from gradscope.judge.hypothesis_network import untaken_zeros
 from gradscope.records import Evidence
 
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = "expected-zeros"
 NEVER: Final = "never-trained"
+DO_EXPLORE: Final = "Nothing in the network: actions that are never taken teach nothing; explore more."
 DO_NOTHING: Final = (
-    "Nothing: a key bias cannot receive gradient, because softmax ignores a shift common to all keys."
+    "Nothing: these weights cannot receive gradient (of a key bias, softmax ignores what all keys share)."
 )
+MOST: Final = 0.5
+"""Share of a layer's zeros that were never trained, from which that is what they are."""
 DO_NEVER: Final = (
     "Check that these weights are meant to learn: requires_grad, a detached branch, an input that was flat "
     "from the start. Where they are frozen on purpose, nothing."
@@ -36,26 +41,41 @@ GET_STATE: Final = (
 
 
 def expected_zeros(facts: Facts) -> Finding:
-    """Zeros that cannot be anything else: the key bias of softmax attention."""
+    """Zeros that cannot be anything else: key biases, rows not looked up, actions never taken."""
     problem = why_no_zeros(facts)
     if facts.snapshot.num_zero is None:
         return not_testable(EXPECTED, problem or "no gradient")
-    amounts = {
-        layer.name: float(layer.anatomy.expected)
-        for layer in facts.snapshot.layers
-        if layer.anatomy is not None and layer.anatomy.expected
-    }
+    found = [(layer, _expected(facts, layer)) for layer in facts.snapshot.layers]
+    amounts = {layer.name: zeros for layer, zeros in found if zeros}
     if not amounts:
         return rejected(EXPECTED, "no layer has zeros that its kind explains", share_of_zeros=0.0)
-    by_name = {layer.name: layer for layer in facts.snapshot.layers}
     evidence = [
         Evidence(
-            measure=f"share of {name} that cannot receive gradient", value=zeros / facts.seen(by_name[name])
+            measure=f"share of {layer.name} that cannot receive gradient", value=zeros / facts.seen(layer)
         )
-        for name, zeros in amounts.items()
+        for layer, zeros in found
+        if zeros
     ]
-    reason = f"{sum(amounts.values()):,.0f} zeros of {words_of(list(amounts))} are the key bias, no fault"
-    return supported(EXPECTED, facts, amounts, reason, evidence=evidence, what_to_do=DO_NOTHING)
+    words = "; ".join(dict.fromkeys(_expected_words(layer, zeros) for layer, zeros in found if zeros))
+    todo = DO_EXPLORE if any(_untaken(layer) for layer, _ in found) else DO_NOTHING
+    return supported(EXPECTED, facts, amounts, words, evidence=evidence, what_to_do=todo)
+
+
+def _expected(facts: Facts, layer: LayerGradient) -> float:
+    expected = layer.anatomy.expected if layer.anatomy is not None else 0
+    return expected + untaken_zeros(facts, layer)
+
+
+def _untaken(layer: LayerGradient) -> int:
+    return len(layer.details.untaken_actions or ()) if layer.details is not None else 0
+
+
+def _expected_words(layer: LayerGradient, zeros: float) -> str:
+    if number := _untaken(layer):
+        return f"{number} of the actions of {layer.name} were never taken in the batch"
+    if layer.name.endswith("in_proj_bias"):
+        return f"{zeros:,.0f} zeros of {layer.name} are the key bias, no fault"
+    return f"{zeros:,.0f} zeros of {layer.name} are rows not looked up, pruned, or a bias without effect"
 
 
 def never_trained(facts: Facts) -> Finding:
@@ -82,8 +102,9 @@ def never_trained(facts: Facts) -> Finding:
             source=LIMIT_SOURCE,
         )
         for layer in bad
+        if layer.name in weighty(facts)
     ]
-    lost = [layer for layer in bad if (_never(layer) or 0.0) >= facts.warn(layer)]
+    lost = [layer for layer in bad if _is_lost(facts, layer)]
     if lost:
         amounts = {layer.name: _never_zeros(facts, layer) for layer in lost}
         most = max(_never(layer) or 0.0 for layer in lost)
@@ -103,6 +124,12 @@ def _never(layer: LayerGradient) -> float | None:
         return None
     expected = layer.anatomy.expected if layer.anatomy is not None else 0
     return max(layer.optimizer.never_trained_fraction - expected / max(layer.num_elements, 1), 0.0)
+
+
+def _is_lost(facts: Facts, layer: LayerGradient) -> bool:
+    """Whether most of the layer's zeros never were anything else, and as many as count."""
+    never = _never(layer) or 0.0
+    return never >= facts.warn(layer) and _never_zeros(facts, layer) >= MOST * (layer.num_zero or 0)
 
 
 def _never_zeros(facts: Facts, layer: LayerGradient) -> float:

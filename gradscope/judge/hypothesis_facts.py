@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from gradscope.records import Effect, Evidence, LayerGradient, SnapshotGradient, StepShift, UnitActivity
 
 MOST_NAMED: Final = 2
+MOST_EVIDENCE: Final = 4
+RUN_CODE: Final = "Run again with --trust --code DIR: it imports that code, and nothing else tells."
+MORE_BATCHES: Final = "Run again with --batches 32."
+SAVE_REPLAY: Final = (
+    "Save a replay buffer with each checkpoint, or name one with --replay, so that the gradient can be "
+    "computed again."
+)
 NO_BAD_LAYER: Final = "no layer reached a limit, so there are no zeros to explain"
 LIMIT_SOURCE: Final = "warn: the case calls less healthy"
-MARGIN_SOURCE: Final = "what a layer may have beyond a fresh network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,8 @@ class Facts:
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """Layers with limits of their own."""
     slice: str = "position"
+    at_rest: bool = False
+    """Whether ``slice`` rests on every row of this step."""
     units: Sequence[UnitActivity] = ()
     effects: Sequence[Effect] = ()
     """Of interventions on ``slice``."""
@@ -79,6 +87,40 @@ class Facts:
 def bad_layers(facts: Facts) -> list[LayerGradient]:
     """Layers whose zeros reached a limit, beyond what a fresh network has."""
     return [layer for layer in facts.snapshot.layers if layer.status.rank >= Status.WARN.rank]
+
+
+def zero_layers(facts: Facts) -> list[LayerGradient]:
+    """Bad layers, and those that are critical but for a fresh network that is as bad.
+
+    What inputs and clipping do to every network they do to a fresh one too: where a test shows the cause,
+    the fresh network on the same rows is no excuse. Below critical it may be the layer's nature.
+    """
+    found = []
+    for layer in facts.snapshot.layers:
+        expected = layer.anatomy.expected if layer.anatomy is not None else 0
+        critical = facts.limits.get(layer.name, Limits()).critical * facts.seen(layer)
+        is_critical = layer.num_zero is not None and layer.num_zero - expected >= critical
+        if is_critical or layer.status.rank >= Status.WARN.rank:
+            found.append(layer)
+    return found
+
+
+def weighty(facts: Facts) -> list[str]:
+    """The largest layers with zeros, at most MOST_EVIDENCE: numbers of all of them would hide the answer."""
+    largest = sorted(zero_layers(facts), key=lambda layer: -layer.num_elements)[:MOST_EVIDENCE]
+    return [layer.name for layer in largest]
+
+
+def known(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """Evidence that has a number."""
+    return tuple(each for each in evidence if each.value is not None)
+
+
+def how_to_try(why: str) -> str:
+    """What to do where a gradient could not be computed again."""
+    if "--trust" in why:
+        return RUN_CODE
+    return MORE_BATCHES if "differ too much" in why else SAVE_REPLAY
 
 
 def why_no_zeros(facts: Facts) -> str | None:
@@ -119,7 +161,7 @@ def supported(
         verdict=Verdict.SUPPORTED,
         layers=tuple(amounts),
         share_of_zeros=share(facts, sum(amounts.values())),
-        evidence=tuple(evidence),
+        evidence=known(evidence),
         reason=reason,
         what_to_do=what_to_do,
     )
@@ -133,7 +175,7 @@ def rejected(
         code=code,
         verdict=Verdict.REJECTED,
         reason=reason,
-        evidence=tuple(evidence),
+        evidence=known(evidence),
         share_of_zeros=share_of_zeros,
     )
 
@@ -145,7 +187,7 @@ def not_testable(code: str, reason: str, what_to_do: str = "", evidence: Sequenc
         verdict=Verdict.NOT_TESTABLE,
         reason=reason,
         what_to_do=what_to_do,
-        evidence=tuple(evidence),
+        evidence=known(evidence),
     )
 
 

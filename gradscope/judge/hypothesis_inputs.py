@@ -10,14 +10,14 @@ from gradscope.judge.hypothesis_effects import Removed, removed
 from gradscope.judge.hypothesis_facts import (
     LIMIT_SOURCE,
     NO_BAD_LAYER,
-    bad_layers,
+    how_to_try,
     not_testable,
-    percent,
     rejected,
     share,
     supported,
     why_no_zeros,
     words_of,
+    zero_layers,
 )
 from gradscope.judge.hypothesis_network import columns_of, feeder, per_column
 from gradscope.records import Evidence
@@ -35,10 +35,6 @@ SPREAD: Final = 10.0
 SPREAD_SOURCE: Final = "above 10 a rare input saturates a tanh"
 SIZE_EXPLAINS: Final = 0.5
 """Share of what a flat slice removes that rescaling must remove before size, not novelty, is the cause."""
-HOW_EFFECTS: Final = (
-    "Save a replay buffer with each checkpoint, or name one with --replay, so that the gradient can be "
-    "computed again with the slice changed; networks of your own need --trust --code DIR."
-)
 DO_FLAT: Final = (
     "Nothing, where these inputs are meant to rest; else check the feature pipeline: weights of an input "
     "that never moves cannot learn."
@@ -68,10 +64,9 @@ def flat_input(facts: Facts) -> Finding:
     if flat:
         counted = {name: amounts[name] for name in flat}
         return supported(FLAT, facts, counted, _flat_words(flat), evidence=evidence, what_to_do=DO_FLAT)
-    zeros = sum(amounts.values())
-    most = max((_flat_share(each) for each in known.values()), default=0.0)
-    reason = f"at most {percent(most)} of a layer's inputs are at rest on every row"
-    return rejected(FLAT, reason, evidence, share(facts, zeros))
+    resting = {name: each for name, each in known.items() if _flat_share(each)}
+    reason = f"{_flat_words(resting)}: too few to count" if resting else "no input of any layer always rests"
+    return rejected(FLAT, reason, evidence, share(facts, sum(amounts.values())))
 
 
 def domain_shift(facts: Facts) -> Finding:
@@ -79,7 +74,8 @@ def domain_shift(facts: Facts) -> Finding:
     moved = _slice_shift(facts)
     if moved is None or moved.wasserstein is None:
         why = facts.reasons.get("shift") or (moved.reasons.get("wasserstein") if moved else None)
-        return not_testable(SHIFT, f"the shift is not known: {why or 'no inputs of this step'}", HOW_EFFECTS)
+        why = why or "no inputs of this step"
+        return not_testable(SHIFT, f"the shift is not known: {why}", how_to_try(why))
     distance, slice_ = moved.wasserstein, facts.slice
     evidence = [
         Evidence(
@@ -94,13 +90,12 @@ def domain_shift(facts: Facts) -> Finding:
         return rejected(SHIFT, reason, evidence)
     real = f"the shift of {slice_} is real ({distance:.2f} standard deviations)"
     problem = why_no_zeros(facts)
-    if problem is None and not bad_layers(facts):
+    if problem is None and not zero_layers(facts):
         return rejected(SHIFT, f"{real} and does no harm: {NO_BAD_LAYER}", evidence)
     flat, rescaled = removed(facts, "flat"), removed(facts, "rescaled")
     if problem is not None or flat.verdict is None:
-        return not_testable(
-            SHIFT, f"{real}; whether it makes zeros is not known: {problem or flat.why}", HOW_EFFECTS
-        )
+        why = problem or flat.why
+        return not_testable(SHIFT, f"{real}; whether it makes zeros is not known: {why}", how_to_try(why))
     evidence += [*flat.evidence, *rescaled.evidence]
     return _shift_verdict(facts, real, flat, rescaled, evidence)
 
@@ -110,7 +105,7 @@ def scale_mismatch(facts: Facts) -> Finding:
     spread, where = _spread(facts)
     if spread is None:
         why = facts.reasons.get("shift", "no inputs of this step")
-        return not_testable(SCALE, f"the sizes of the inputs are not known: {why}", HOW_EFFECTS)
+        return not_testable(SCALE, f"the sizes of the inputs are not known: {why}", how_to_try(why))
     evidence = [
         Evidence(
             measure="largest column rms over the median's", value=spread, limit=SPREAD, source=SPREAD_SOURCE
@@ -120,13 +115,12 @@ def scale_mismatch(facts: Facts) -> Finding:
     if spread <= SPREAD:
         return rejected(SCALE, f"{words}, within {SPREAD:.0f}", evidence)
     problem = why_no_zeros(facts)
-    if problem is None and not bad_layers(facts):
+    if problem is None and not zero_layers(facts):
         return rejected(SCALE, f"{words} and does no harm: {NO_BAD_LAYER}", evidence)
     found = removed(facts, "rescaled")
     if problem is not None or found.verdict is None:
-        return not_testable(
-            SCALE, f"{words}; whether it makes zeros is not known: {problem or found.why}", HOW_EFFECTS
-        )
+        why = problem or found.why
+        return not_testable(SCALE, f"{words}; whether it makes zeros is not known: {why}", how_to_try(why))
     evidence += found.evidence
     if found.verdict:
         reason = f"{words}; {found.words}"
@@ -138,16 +132,16 @@ def _shift_verdict(
     facts: Facts, real: str, flat: Removed, rescaled: Removed, evidence: list[Evidence]
 ) -> Finding:
     if not flat.verdict:
-        return rejected(SHIFT, f"{real}, but is not the cause: {flat.words}", evidence)
+        return rejected(SHIFT, f"{real}, but is not the cause: {flat.brief}", evidence)
     if rescaled.verdict is None:
         reason = (
             f"{real} and {flat.words}; whether size or novelty does it, only rescaling tells: {rescaled.why}"
         )
-        return not_testable(SHIFT, reason, HOW_EFFECTS, evidence)
+        return not_testable(SHIFT, reason, how_to_try(rescaled.why), evidence)
     if rescaled.total >= SIZE_EXPLAINS * flat.total:
-        reason = f"{real}, but it is the size and not that it is new: {rescaled.words}"
+        reason = f"{real}, but it is the size and not that it is new: {rescaled.brief}"
         return rejected(SHIFT, reason, evidence)
-    reason = f"{real}; {flat.words}, while {rescaled.words}"
+    reason = f"{real}; {flat.words}, and rescaling takes few of them away"
     return supported(SHIFT, facts, flat.amounts, reason, evidence=evidence, what_to_do=DO_SHIFT)
 
 
@@ -158,9 +152,8 @@ def _flat_unknown(facts: Facts) -> Finding:
     if not first:
         return rejected(FLAT, "no layer that reads the inputs has as many zero columns as would count")
     names = words_of([layer.name for layer in first])
-    return not_testable(
-        FLAT, f"{names} has zero columns, and whether their inputs rest is not known: {why}", HOW_EFFECTS
-    )
+    reason = f"{names} has zero columns, and whether their inputs rest is not known: {why}"
+    return not_testable(FLAT, reason, how_to_try(why))
 
 
 def _may_be_flat(facts: Facts, layer: LayerGradient) -> bool:

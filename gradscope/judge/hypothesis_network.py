@@ -30,6 +30,15 @@ def per_column(facts: Facts, layer: LayerGradient) -> float:
     return facts.seen(layer) / max(columns_of(layer) or 1, 1)
 
 
+def untaken_zeros(facts: Facts, layer: LayerGradient) -> float:
+    """Zeros in rows of actions that were never taken."""
+    if layer.anatomy is None or layer.details is None or not layer.details.untaken_actions:
+        return 0.0
+    num_dead = max(layer.details.num_dead_units, 1)
+    untaken = min(len(layer.details.untaken_actions), num_dead)
+    return min(untaken * per_row(facts, layer), float(layer.anatomy.dead_unit))
+
+
 def num_zero_rows(facts: Facts, layer: LayerGradient) -> float:
     """Units with no gradient at all, mean over batches; columns counted as dead inputs are no part of it."""
     if layer.anatomy is None or not layer.anatomy.dead_unit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradscope.judge.hypothesis_facts import LIMIT_SOURCE, bad_layers, percent, words_of
+from gradscope.judge.hypothesis_facts import LIMIT_SOURCE, bad_layers, percent, weighty, words_of
 from gradscope.judge.hypothesis_network import (
     SATURATED_GATE,
     follower,
@@ -39,7 +39,7 @@ def dead_words(facts: Facts, amounts: Mapping[str, float]) -> str:
         if behind is not None and rows:
             return (
                 f"{rows:.0f} of {layer.shape[0]} units of {weight_of(facts, layer).name} get no gradient, "
-                f"and {num_zero_columns(facts, behind):.0f} inputs of {behind.name} none: nothing comes out"
+                f"nor do {num_zero_columns(facts, behind):.0f} inputs of {behind.name}: nothing comes out"
             )
     return f"zero columns of {words_of(list(amounts))} are dead units of the layer before"
 
@@ -53,19 +53,34 @@ def saturated_words(facts: Facts, amounts: Mapping[str, float]) -> str:
         own = units_of(facts, layer)
         unit = shut[0] if shut else own
         if unit is not None and (shut or unit.saturated):
-            kind = unit.activation or "activation"
             behind = f", so nothing before it learns ({words_of(list(amounts))})" if shut else ""
-            return (
-                f"{len(unit.saturated)} of {unit.num_units} units of {unit.layer} ({kind}) have a slope of "
-                f"exactly 0 on all {unit.num_rows:,} rows{_part(unit)}{behind}"
-            )
+            return f"{_shut_words(unit)}{behind}"
     return f"zero rows of {words_of(list(amounts))} are saturated units"
 
 
-def _part(unit: UnitActivity) -> str:
-    if unit.saturated_fraction is None:
-        return ""
-    return f", {percent(unit.saturated_fraction)} of all values are saturated"
+def none_saturated_words(facts: Facts) -> str:
+    """Why there is no saturation: of units that were seen, or of the next layer's columns."""
+    shares = [each.saturated_fraction for each in facts.units if each.saturated_fraction is not None]
+    if shares:
+        return f"at most {percent(max(shares))} of any layer's values are saturated"
+    rows = any(layer.anatomy and layer.anatomy.dead_unit for layer in bad_layers(facts))
+    if rows:
+        return "every unit without a gradient gives the next layer nothing: dead, not saturated"
+    return "no unit and no layer is without a gradient as a whole"
+
+
+def _shut_words(unit: UnitActivity) -> str:
+    """Whole units where there are any, else the share of all values."""
+    kind = unit.activation or "activation"
+    if unit.saturated:
+        return (
+            f"{len(unit.saturated)} of {unit.num_units} units of {unit.layer} ({kind}) have a slope of "
+            f"exactly 0 on all {unit.num_rows:,} rows"
+        )
+    return (
+        f"{kind} behind {unit.layer} has a slope of exactly 0 for {percent(unit.saturated_fraction)} of its "
+        f"values over {unit.num_rows:,} rows"
+    )
 
 
 def dead_evidence(facts: Facts) -> list[Evidence]:
@@ -78,6 +93,7 @@ def dead_evidence(facts: Facts) -> list[Evidence]:
             source=LIMIT_SOURCE,
         )
         for layer in bad_layers(facts)
+        if layer.name in weighty(facts)
     ]
     units = [
         Evidence(measure=f"dead units of {each.layer}", value=float(len(each.dead)))

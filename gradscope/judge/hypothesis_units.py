@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.judge.hypothesis_facts import (
     NO_BAD_LAYER,
     bad_layers,
+    how_to_try,
     not_testable,
     percent,
     rejected,
@@ -25,10 +26,12 @@ from gradscope.judge.hypothesis_network import (
     per_column,
     per_row,
     units_of,
+    untaken_zeros,
 )
 from gradscope.judge.hypothesis_unit_words import (
     dead_evidence,
     dead_words,
+    none_saturated_words,
     saturated_evidence,
     saturated_words,
 )
@@ -44,12 +47,8 @@ if TYPE_CHECKING:
 DEAD: Final = "dead-units"
 SATURATION: Final = "saturation"
 NO_UNITS: Final = "no activation was seen"
-GET_UNITS: Final = (
-    "Give the replay buffer of this step, and --trust --code DIR for networks of your own, so that "
-    "activations can be computed."
-)
 REVIVE: Final = (
-    "Normalise the network's input (a layer norm in front of the first layer) and lower the learning rate; "
+    "Normalise what comes into these units (each slice of the input for itself) or lower the learning rate; "
     "units that are dead already come back only when they are recycled."
 )
 UNSATURATE: Final = (
@@ -71,7 +70,7 @@ def dead_units(facts: Facts) -> Finding:
     if unknown:
         why = facts.reasons.get("units", NO_UNITS)
         reason = f"zeros of {words_of(unknown)} may be dead units, and {why}"
-        return not_testable(DEAD, reason, GET_UNITS, evidence)
+        return not_testable(DEAD, reason, how_to_try(why), evidence)
     return _rejected(facts, DEAD, amounts, "dead units", evidence)
 
 
@@ -90,7 +89,9 @@ def saturation(facts: Facts) -> Finding:
     if unknown:
         why = facts.reasons.get("units", NO_UNITS)
         reason = f"zeros of {words_of(unknown)} may be saturation, and {why}"
-        return not_testable(SATURATION, reason, GET_UNITS, evidence)
+        return not_testable(SATURATION, reason, how_to_try(why), evidence)
+    if bad_layers(facts) and not any(amounts.values()):
+        return rejected(SATURATION, none_saturated_words(facts), evidence, 0.0)
     return _rejected(facts, SATURATION, amounts, "saturated units", evidence)
 
 
@@ -120,7 +121,7 @@ def _zeros_of_rows(
     facts: Facts, layer: LayerGradient, count: Callable[[UnitActivity], int], without: Amount
 ) -> float | None:
     assert layer.anatomy is not None
-    if not layer.anatomy.dead_unit:
+    if layer.anatomy.dead_unit <= untaken_zeros(facts, layer):
         return 0.0
     unit = units_of(facts, layer)
     if unit is None:

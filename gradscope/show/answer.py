@@ -26,12 +26,13 @@ MOST_NAMED: Final = 2
 NOT_KNOWN: Final = "Not known: there are no gradients."
 
 
-def answer(report: Report, run: str) -> list[tuple[str, str]]:
-    """Question and answer pairs for one run."""
+def answer(report: Report, run: str, why: str = "") -> list[tuple[str, str]]:
+    """Question and answer pairs for one run; ``why`` is what its hypotheses came to, where tested."""
     return [
         ("What", what(report, run)),
         ("When", when(report, run)),
         ("Where", where(report, run)),
+        *([("Why", why)] if why else []),
         ("Inputs", " ".join(inputs(report, run))),
         ("Together", together(report, run)),
         ("Not known", " ".join(not_known(report, run))),

@@ -21,7 +21,7 @@ REPORT: Final = "gradscope/report/1"
 
 def scan_document(report: Report) -> dict[str, Any]:
     """The ``scan --json`` document."""
-    body: dict[str, Any] = _plain(report)
+    body: dict[str, Any] = plain(report)
     for key in ("shift", "associations"):
         del body[key]
     return {"schema": SCAN, "gradscope": __version__} | body
@@ -32,7 +32,7 @@ def shift_document(report: Report) -> dict[str, Any]:
     shift = report.shift or ShiftReport()
     keys = ("run", "source", "step", "num_rows")
     references = [{key: getattr(step, key) for key in keys} for step in shift.steps if step.is_reference]
-    body = _plain(shift)
+    body = plain(shift)
     if not references:
         why = next(iter(shift.reasons.values()), "no step has inputs")
         body["reasons"].setdefault("reference", why)
@@ -53,7 +53,7 @@ def correlate_document(report: Report) -> dict[str, Any]:
         slice="", run="", num_steps=0, source="nothing", reason="nothing could be read"
     )
     association = report.associations[0] if report.associations else nothing
-    body: dict[str, Any] = _plain(association)
+    body: dict[str, Any] = plain(association)
     return {"schema": CORRELATE} | body
 
 
@@ -63,7 +63,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "schema": REPORT,
         "scan": scan_document(report),
         "shift": shift_document(report) if report.shift else None,
-        "correlate": [{"schema": CORRELATE} | _plain(each) for each in report.associations],
+        "correlate": [{"schema": CORRELATE} | plain(each) for each in report.associations],
     }
 
 
@@ -98,13 +98,14 @@ def _checked(report: Report) -> Report:
     return report
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A record as what JSON holds: dicts, lists, strings, numbers."""
     if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value

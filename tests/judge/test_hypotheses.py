@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from gradscope.judge.hypotheses import HYPOTHESES, findings
 from gradscope.judge.hypothesis_facts import Facts, InputColumns
-from gradscope.records import OptimizerEvidence, Status, Verdict
+from gradscope.records import OptimizerEvidence, Status, Verdict, ZeroDetails
 
 if TYPE_CHECKING:
     from gradscope.records import Finding
@@ -83,7 +83,9 @@ def test_dead_units_without_activations_are_seen_in_the_next_layer() -> None:
     answer = found(lonely, "dead-units")
     assert answer.verdict is NOT_TESTABLE
     assert "no replay buffer" in answer.reason
-    assert "--trust" in answer.what_to_do
+    assert "replay buffer" in answer.what_to_do
+    guarded = facts(one_snapshot(layers[0]), reasons={"units": "code of your own: add --trust --code DIR"})
+    assert "--trust" in found(guarded, "dead-units").what_to_do
 
 
 def test_saturation_shuts_off_everything_before_it() -> None:
@@ -231,6 +233,18 @@ def test_expected_zeros_are_supported_and_no_fault() -> None:
     assert answer.share_of_zeros == 1.0
     assert answer.what_to_do.startswith("Nothing")
     assert found(facts(), "expected-zeros").verdict is REJECTED
+
+
+def test_actions_never_taken_are_expected_and_no_dead_units() -> None:
+    head = one_layer("q_net.q_net.0.weight", (3, 64), Status.CRITICAL, dead_unit=64)
+    details = ZeroDetails(num_dead_units=1, dead_units=(2,), untaken_actions=(2,))
+    known = facts(one_snapshot(replace(head, details=details)))
+    answer = found(known, "expected-zeros")
+    assert answer.verdict is SUPPORTED
+    assert answer.share_of_zeros == 1.0
+    assert "never taken" in answer.reason
+    assert found(known, "dead-units").verdict is REJECTED
+    assert found(known, "saturation").verdict is REJECTED
 
 
 def test_never_trained_is_what_the_optimizer_remembers() -> None:

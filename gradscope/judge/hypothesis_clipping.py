@@ -1,4 +1,4 @@
-"""Zeros made by arithmetic: clipping after an explosion, and numbers too small for their type."""
+"""Explosion, then clipping, then vanishing: by order in time and by what clipping can have made."""
 
 from __future__ import annotations
 
@@ -7,48 +7,40 @@ import statistics
 from typing import TYPE_CHECKING, Final
 
 from gradscope.judge.hypothesis_facts import (
-    LIMIT_SOURCE,
     NO_BAD_LAYER,
-    bad_layers,
     not_testable,
     percent,
     rejected,
     share,
     supported,
     why_no_zeros,
-    words_of,
+    zero_layers,
 )
-from gradscope.judge.hypothesis_units import dead_zeros, saturated_zeros
 from gradscope.records import Evidence
 from gradscope.settings import BASELINE_MARGIN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradscope.judge.hypothesis_facts import Facts, PastStep
-    from gradscope.records import Finding, LayerGradient
+    from gradscope.records import Finding
 
 CLIPPING: Final = "explosion-clipping"
-UNDERFLOW: Final = "underflow"
 EXPLOSION: Final = 10.0
 """Norm before clipping over the median of the steps before: SCIENCE.md 4, a multiple of its own median."""
 CLIP_SHARE: Final = 0.10
 """Share of a snapshot's zeros that clipping must have made; the same tenth as the first limit."""
+TINY_COEFFICIENT: Final = 1e-30
+"""Below, float32 (down to 1e-45) cannot hold what is left of an ordinary gradient."""
 LEAST_HISTORY: Final = 3
 """Steps before that a median of the norm needs."""
-SMALL_TYPES: Final = ("float16", "float8")
-"""float16 rounds to 0 below 3e-8; bfloat16 reaches as low as float32."""
-FAR_ABOVE: Final = 1e-30
-"""Largest gradient of a float32 layer above which its zeros are no underflow: 15 decades above 1e-45."""
 GET_CLIPPING: Final = (
     "Record a few updates with gradscope.record.GradscopeCallback: it sees the norm before clipping, which "
     "no checkpoint keeps."
 )
-GET_FLOAT64: Final = "Repeat the batch in float64 on your own model, or train a few steps without autocast."
 DO_CLIPPING: Final = (
     "Mend what explodes (reward or target scale) and clip by group, so that one layer's explosion does not "
     "shrink the others."
-)
-DO_UNDERFLOW: Final = (
-    "Scale the loss before backward (torch.amp.GradScaler), or train these layers in float32."
 )
 
 
@@ -63,38 +55,22 @@ def explosion_clipping(facts: Facts) -> Finding:
     evidence = _clip_evidence(facts)
     if snapshot.clip_coefficient is None and "does not clip" in snapshot.reasons.get("clip_coefficient", ""):
         return rejected(CLIPPING, f"{snapshot.reasons['clip_coefficient']}; {_order(facts)}", evidence)
-    if not bad_layers(facts):
+    if not zero_layers(facts):
         return rejected(CLIPPING, f"{NO_BAD_LAYER}; {_order(facts)}", evidence)
-    if snapshot.clip_coefficient == 0:
-        amounts = {layer.name: float(layer.num_zero or 0) for layer in bad_layers(facts)}
+    if snapshot.clip_coefficient is not None and snapshot.clip_coefficient < TINY_COEFFICIENT:
+        amounts = {layer.name: float(layer.num_zero or 0) for layer in zero_layers(facts)}
         return supported(
-            CLIPPING, facts, amounts, "the clip coefficient is 0", evidence=evidence, what_to_do=DO_CLIPPING
+            CLIPPING,
+            facts,
+            amounts,
+            f"the clip coefficient is {snapshot.clip_coefficient:.2g}",
+            evidence=evidence,
+            what_to_do=DO_CLIPPING,
         )
     return _by_arithmetic(facts, evidence)
 
 
-def underflow(facts: Facts) -> Finding:
-    """Zeros that a type with more range would hold."""
-    problem = why_no_zeros(facts)
-    if problem is not None:
-        return not_testable(UNDERFLOW, problem)
-    bad = bad_layers(facts)
-    if not bad:
-        return rejected(UNDERFLOW, NO_BAD_LAYER)
-    found = {layer.name: _underflown(facts, layer) for layer in bad}
-    known = {name: zeros for name, zeros in found.items() if zeros}
-    evidence = [_type_evidence(facts, layer, found[layer.name]) for layer in bad]
-    if any((found[layer.name] or 0) >= facts.warn(layer) * facts.seen(layer) for layer in bad):
-        reason = f"zeros of {words_of(list(known))} {_small_words(facts)}"
-        return supported(UNDERFLOW, facts, known, reason, evidence=evidence, what_to_do=DO_UNDERFLOW)
-    unknown = [name for name, zeros in found.items() if zeros is None]
-    if unknown:
-        reason = f"nothing but zeros in {words_of(unknown)}: only repeating it in float64 tells underflow"
-        return not_testable(UNDERFLOW, reason, GET_FLOAT64, evidence)
-    return rejected(UNDERFLOW, _large_words(facts), evidence, share(facts, sum(known.values())))
-
-
-def first_explosion(history: tuple[PastStep, ...] | list[PastStep]) -> int | None:
+def first_explosion(history: Sequence[PastStep]) -> int | None:
     """First step whose norm before clipping is EXPLOSION times the median of those before, or infinite."""
     norms: list[float] = []
     for each in history:
@@ -109,7 +85,7 @@ def first_explosion(history: tuple[PastStep, ...] | list[PastStep]) -> int | Non
     return None
 
 
-def first_rise(history: tuple[PastStep, ...] | list[PastStep]) -> int | None:
+def first_rise(history: Sequence[PastStep]) -> int | None:
     """First step with zeros a margin above the run's beginning; None where they never rise."""
     known = [(each.step, each.zero_fraction) for each in history if each.zero_fraction is not None]
     if not known:
@@ -135,11 +111,11 @@ def _by_arithmetic(facts: Facts, evidence: list[Evidence]) -> Finding:
                 evidence=evidence,
                 what_to_do=DO_CLIPPING,
             )
-        return rejected(CLIPPING, f"{made}; {_order(facts)}", evidence, part)
+        return rejected(CLIPPING, f"{made}; {_order(facts)}{_but(facts)}", evidence, part)
     most = (total - (snapshot.num_exact_zero or 0)) / total if total else 0.0
     if most < CLIP_SHARE and (snapshot.norm or 0.0) > 0:
         kept = f"{percent(1 - most)} of the zeros are exactly 0, and clipping does not make exact zeros"
-        return rejected(CLIPPING, f"{kept}; {_order(facts)}", evidence, most)
+        return rejected(CLIPPING, f"{kept}; {_order(facts)}{_but(facts)}", evidence, most)
     if snapshot.clip_coefficient == 1:
         return rejected(CLIPPING, f"nothing was clipped at this step; {_order(facts)}", evidence, 0.0)
     why = snapshot.reasons.get("clip_coefficient") or facts.reasons.get("pushed_zeros", "sizes are not known")
@@ -167,9 +143,10 @@ def _nonfinite(facts: Facts) -> Finding:
 
 def _order(facts: Facts) -> str:
     """What came first, in words."""
-    history = list(facts.history)
+    history = facts.history
     exploded, rose = first_explosion(history), first_rise(history)
-    clipped = next((each.step for each in history if (each.clip_coefficient or 1.0) < 1.0), None)
+    factors = ((each.step, each.clip_coefficient) for each in history)
+    clipped = next((step for step, factor in factors if factor is not None and factor < 1), None)
     start = f"clipping began at step {clipped:,}" if clipped is not None else "nothing was clipped so far"
     norm = f"the norm grew tenfold at step {exploded:,}" if exploded is not None else "no explosion was seen"
     zeros = f"zeros rose at step {rose:,}" if rose is not None else "zeros never rose"
@@ -179,8 +156,15 @@ def _order(facts: Facts) -> str:
     return f"{norm}, {zeros}, {start}" if facts.snapshot.clip_coefficient is not None else f"{norm}, {zeros}"
 
 
+def _but(facts: Facts) -> str:
+    """That the order alone would fit, where it would."""
+    exploded, rose = first_explosion(facts.history), first_rise(facts.history)
+    fits = exploded is not None and rose is not None and exploded <= rose
+    return ": the order fits, the numbers do not" if fits else ""
+
+
 def _clip_evidence(facts: Facts) -> list[Evidence]:
-    snapshot, history = facts.snapshot, list(facts.history)
+    snapshot, history = facts.snapshot, facts.history
     found = [
         Evidence(measure="clip coefficient", value=snapshot.clip_coefficient, limit=1.0),
         Evidence(measure="norm before clipping", value=snapshot.norm_before_clip),
@@ -197,41 +181,3 @@ def _clip_evidence(facts: Facts) -> list[Evidence]:
     ):
         found.append(Evidence(measure=measure, value=None if step is None else float(step)))
     return found
-
-
-def _underflown(facts: Facts, layer: LayerGradient) -> float | None:
-    """Zeros of one layer that are underflow; None where only float64 could tell."""
-    if layer.anatomy is None:
-        return None
-    if facts.float64_nonzero is not None and layer.name in facts.float64_nonzero:
-        others = (dead_zeros(facts, layer) or 0.0) + (saturated_zeros(facts, layer) or 0.0)
-        return max(min(facts.float64_nonzero[layer.name], (layer.num_zero or 0) - others), 0.0)
-    if layer.dtype.startswith(SMALL_TYPES):
-        return None if layer.anatomy.whole_layer else float(layer.anatomy.scattered)
-    if layer.max_abs is not None and layer.max_abs > FAR_ABOVE:
-        return 0.0
-    explained = (dead_zeros(facts, layer) or 0.0) + (saturated_zeros(facts, layer) or 0.0)
-    return 0.0 if explained >= layer.anatomy.whole_layer else None
-
-
-def _type_evidence(facts: Facts, layer: LayerGradient, zeros: float | None) -> Evidence:
-    return Evidence(
-        measure=f"share of {layer.name} ({layer.dtype}) that is underflow",
-        value=None if zeros is None else zeros / facts.seen(layer),
-        limit=facts.warn(layer),
-        source=LIMIT_SOURCE,
-    )
-
-
-def _small_words(facts: Facts) -> str:
-    if facts.float64_nonzero is not None:
-        return "are none when the batch is repeated in float64"
-    types = {layer.dtype for layer in bad_layers(facts) if layer.dtype.startswith(SMALL_TYPES)}
-    return f"are scattered through gradients of type {'/'.join(sorted(types))}, which rounds to 0 below 3e-8"
-
-
-def _large_words(facts: Facts) -> str:
-    types = "/".join(sorted({layer.dtype for layer in bad_layers(facts)}))
-    if facts.float64_nonzero is not None:
-        return "repeated in float64 the zeros stay, or belong to units that are shut"
-    return f"gradients are {types}, which holds values far below the largest here"
