@@ -25,9 +25,11 @@ from rich.cells import cell_len
 from gradscope.judge.hypotheses import findings
 from gradscope.records import Explanation, Report, Status, Verdict
 from gradscope.show.explain_document import explain_document, explain_frame, explain_markdown
-from gradscope.show.explain_screen import explain_screen
+from gradscope.show.explain_screen import explain_screen, why_words
 from gradscope.show.explain_words import shortened, suspects
 from gradscope.show.json_document import as_json
+from gradscope.show.markdown import markdown
+from gradscope.show.report_page import report_page
 from gradscope.show.screen import Look
 
 if TYPE_CHECKING:
@@ -164,3 +166,12 @@ def test_names_from_files_cannot_steer_the_terminal_or_the_page(ascii_only: bool
     page = explain_markdown(shown, explanation)
     assert "<script>" not in page
     assert "\n[bold]" not in page
+
+
+def test_the_report_and_its_markdown_say_why_where_that_was_asked() -> None:
+    shown, explanation = explained(saturated())
+    whys = {explanation.run: why_words(shown, explanation)}
+    page = report_page(shown, Look(width=120), whys)
+    assert "Why         Saturation (100.0 % of the zeros)." in page
+    assert "Why" not in report_page(shown, Look(width=120))
+    assert "- **Why**: Saturation" in markdown(shown, whys)
