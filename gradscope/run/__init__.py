@@ -26,6 +26,7 @@ from gradscope.run.join import moments
 from gradscope.run.listing import (
     Opened,
     OpenedRun,
+    broken_steps,
     file_names,
     no_slice,
     replay_files,
@@ -82,11 +83,11 @@ def nothing_readable(report: Report) -> str | None:
         return None
     if report.unreadable:
         first = report.unreadable[0]
-        more = f" (and {len(report.unreadable) - 1} more files)" if len(report.unreadable) > 1 else ""
+        more = f" (and {len(report.unreadable) - 1} more)" if len(report.unreadable) > 1 else ""
         return f"{report.path}: nothing could be read: {first.source}: {first.reason}{more}"
     return (
         f"{report.path}: no checkpoint, replay buffer or recorder file found "
-        f"({len(report.skipped)} files skipped). `gradscope formats` lists what can be read."
+        f"(skipped: {len(report.skipped)}). `gradscope formats` lists what can be read."
     )
 
 
@@ -95,7 +96,9 @@ def scan_opened(opened: Opened, progress: Progress | None = None, announce: Anno
 
     ``announce`` is told of the user's own code before it runs, which it does with ``trust`` only.
     """
-    means = Means(settings=opened.settings, given=opened.given, announce=announce)
+    means = Means(
+        settings=opened.settings, given=opened.given, broken=broken_steps(opened.found), announce=announce
+    )
     total = sum(len(run.moments) for run in opened.runs)
     snapshots: list[SnapshotGradient] = []
     for run in opened.runs:
@@ -159,7 +162,9 @@ def with_associations(
     Raises:
         UsageError: no slice of that name.
     """
-    means = Means(settings=opened.settings, given=opened.given, announce=announce)
+    means = Means(
+        settings=opened.settings, given=opened.given, broken=broken_steps(opened.found), announce=announce
+    )
     results = []
     for run in opened.runs:
         if run.slices.named(name) is None and name != POSITION:
