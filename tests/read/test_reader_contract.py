@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pickle
+import random
 import shutil
 import stat
 import threading
@@ -28,6 +29,9 @@ from gradscope.records import ROLLOUT_SCHEMA, SNAPSHOT_SCHEMA, TIMELINE_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+NOISE = random.Random(0).randbytes(5000)
+"""The same in every process: tests are told apart by it."""
 
 RECORDS = {
     "sb3": "Snapshot",
@@ -103,7 +107,7 @@ def test_the_name_of_a_file_decides_nothing(samples: dict[str, Path], name: str,
 
 @pytest.mark.parametrize("reader", readers(), ids=lambda reader: reader.format)
 @pytest.mark.parametrize(
-    "content", [b"", b"\0", os.urandom(3000), b"PK\x03\x04", b"\x80\x04", b"{}", b"{" * 5000, bytes(10**5)]
+    "content", [b"", b"\0", NOISE[:3000], b"PK\x03\x04", b"\x80\x04", b"{}", b"{" * 5000, bytes(10**5)]
 )
 def test_readers_refuse_what_is_none_of_theirs(reader: Any, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -130,7 +134,7 @@ def test_truncated_files_are_unreadable_or_shorter(
 @pytest.mark.parametrize(
     "suffix", [".zip", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors", "_gradscope.jsonl"]
 )
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello world, this is text", os.urandom(5000)])
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello world, this is text", NOISE[:5000]])
 def test_a_known_suffix_with_other_bytes_is_reported(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
@@ -150,7 +154,7 @@ def test_a_known_suffix_with_other_bytes_is_reported(suffix: str, content: bytes
         "rng_state_0.pth",
     ],
 )
-@pytest.mark.parametrize("content", [b"", b"# Hello", os.urandom(100)])
+@pytest.mark.parametrize("content", [b"", b"# Hello", NOISE[:100]])
 def test_other_files_are_skipped(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert reader_of(tmp_path / name) is None
