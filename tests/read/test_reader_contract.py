@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pickle
-import random
 import shutil
 import stat
 import threading
@@ -15,6 +14,7 @@ import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NOISE = random.Random(0).randbytes(5000)
+NOISE = np.random.default_rng(0).bytes(5000)
 """The same in every process: tests are told apart by it."""
 
 RECORDS = {
