@@ -65,9 +65,7 @@ def interpreted(slice_name: str, effects: Sequence[Effect]) -> Interpreted:
     return Interpreted(is_tested=bool(clear), is_cause=False, text=text)
 
 
-def causal_verdict(
-    slice_name: str, verdict: str, reason: str, effects: Sequence[Effect], why_none: str | None
-) -> tuple[str, str]:
+def causal_verdict(slice_name: str, verdict: str, reason: str, effects: Sequence[Effect]) -> tuple[str, str]:
     """The verdict on a slice once interventions have been tried, and its reason.
 
     An association keeps its own verdict where there is none in time; the reason tells what was shown.
@@ -76,11 +74,10 @@ def causal_verdict(
         slice_name: whose values were changed.
         verdict: on the association in time.
         reason: why.
-        effects: of the interventions, empty where none could be made.
-        why_none: why there is none.
+        effects: of the interventions; where none could be made, the verdict stays.
     """
     if not effects:
-        return verdict, f"{reason} Interventions: none: {why_none or 'not tried'}."
+        return verdict, reason
     found = interpreted(slice_name, effects)
     if verdict == NOT_TESTABLE and found.is_tested:
         verdict = CAUSAL if found.is_cause else NO_EFFECT_FOUND

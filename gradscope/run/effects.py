@@ -97,7 +97,7 @@ def with_effects(
     together = [each.name for each in found.layers if each.verdict == "associated"]
     made = run_effects(moments, snapshots, means, known, found.slice, layers=together, progress=progress)
     why = "; ".join(made.reasons) or None
-    verdict, reason = causal_verdict(found.slice, found.verdict, found.reason, made.effects, why)
+    verdict, reason = causal_verdict(found.slice, found.verdict, found.reason, made.effects)
     reasons = {**found.reasons, "effects": why} if why else found.reasons
     return replace(found, effects=made.effects, verdict=verdict, reason=reason, reasons=reasons)
 
