@@ -25,11 +25,12 @@ $(VENV)/dev.done: pyproject.toml | $(VENV)/torch.done
 	$(PIP) $(TORCH) --editable '.[dev]'
 	@touch $@ $(VENV)/gradscope.done
 
-demo: $(VENV)/gradscope.done  ## scan, correlate and report the collapsed sample run; true gradients of another
+demo: $(VENV)/gradscope.done  ## scan, correlate and report one sample run; true gradients of another, and why they are zero
 	$(BIN)/gradscope scan sample_checkpoints/collapse
 	$(BIN)/gradscope correlate --positions
 	$(BIN)/gradscope report
 	$(BIN)/gradscope scan sample_checkpoints/confounded --source recomputed
+	$(BIN)/gradscope explain
 
 test: $(VENV)/dev.done  ## run all tests
 	$(BIN)/python -m pytest -m timing

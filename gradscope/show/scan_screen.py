@@ -87,6 +87,9 @@ def add_findings(page: Page, report: Report, run: str) -> None:
 def add_steps(page: Page, report: Report, run: str) -> None:
     """The step table, and under it the gradients that hold no numbers."""
     page.table(step_table(report, run, page.look))
+    clips = [snapshot.clip_coefficient for snapshot in of_run(report, run)]
+    if any(each is not None and each < 1 for each in clips):
+        page.line("norm is after clipping, as the optimizer saw it; clip is the factor.", "dim")
     for snapshot in of_run(report, run):
         if words := nonfinite_words(snapshot):
             page.bullet(f"{step_words(snapshot)}: {words}")
