@@ -109,6 +109,9 @@ def _add_subject(page: Page, explanation: Explanation, snapshot: SnapshotGradien
     if snapshot is None:
         page.line(f"{run}{step}", "dim")
         return
+    if snapshot.zero_fraction is None:
+        page.line(f"{run}{step}: unknown, there are no gradients", STYLES[snapshot.status])
+        return
     batches = f"{snapshot.num_batches} batch" + ("" if snapshot.num_batches == 1 else "es")
     size = f" of {snapshot.batch_size}" if snapshot.batch_size else ""
     page.line(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from run_cli import gradscope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_checkpoints"
 RUN = str(SAMPLES / "confounded")
@@ -64,3 +68,13 @@ def test_stored_gradients_alone_say_what_is_missing(tmp_path: Path) -> None:
     assert done.code == 1
     assert "saturation" in done.out
     assert "not testable" in done.out.lower()
+
+
+def test_without_gradients_nothing_is_rejected_for_lack_of_them(
+    sb3_files: Callable[[str], Path], tmp_path: Path
+) -> None:
+    done = gradscope("explain", str(sb3_files("PPO")), directory=tmp_path)
+    assert done.code == 0
+    assert "unknown, there are no gradients" in done.out
+    assert "None" not in done.out
+    assert "Position saturation: not testable. There is no gradient: PPO saves no" in done.out
