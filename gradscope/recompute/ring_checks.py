@@ -9,6 +9,7 @@ import numpy as np
 from gradscope.recompute.batches import num_transitions
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_observations
+from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from gradscope.recompute.batches import Drawing
@@ -19,7 +20,6 @@ _BUFFER: Final = "stable_baselines3.common.buffers.ReplayBuffer"
 _DICT: Final = "stable_baselines3.common.buffers.DictReplayBuffer"
 _MANY_STEPS: Final = "stable_baselines3.common.buffers.NStepReplayBuffer"
 _MAX_STEPS: Final = 1000
-MAX_SEED: Final = 2**32 - 1
 CHOOSERS: Final = frozenset({"DQN", "QRDQN"})
 """Algorithms with discrete actions, no actor, targets that follow between checkpoint and train()."""
 

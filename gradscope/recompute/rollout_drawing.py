@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from gradscope.recompute.changes import RowKind
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.on_policy import A2C, RECURRENT
 from gradscope.recompute.rollout_checks import number_of
+from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from gradscope.records import Rollout
 
     Array = NDArray[Any]
-
-MAX_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,6 @@ from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.rollout_checks import check_observations
-from gradscope.recompute.rollout_drawing import MAX_SEED
 from gradscope.recompute.rollout_gradients import doubt, drawn
 from gradscope.recompute.rollout_live import live_on_policy
 from gradscope.recompute.rollout_support import distribution_of, settings_of
@@ -22,6 +21,7 @@ from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.live import live, load, recipe
 from gradscope.recompute.trusted.state import rate_of
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types, tensor_of
+from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

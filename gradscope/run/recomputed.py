@@ -34,6 +34,7 @@ NOT_SB3: Final = (
 )
 NO_BATCH_SIZE: Final = "the checkpoint does not say its batch size: give --batch-size"
 NO_ROWS: Final = "--model needs rows for its loss: name a batch file with --replay"
+NO_CONSENT: Final = "--model runs code of your own: say that it may with --trust (Settings(trust=True))"
 SB3: Final = "sb3"
 ROWS_OF_A_BUFFER: Final = 256
 """Batch size where --model draws from a replay buffer: Stable-Baselines3's own default."""
@@ -131,6 +132,8 @@ def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> 
     from gradscope.recompute.trusted.model import recompute_model  # noqa: PLC0415
 
     settings, rows, size = means.settings, means.given.rows, means.settings.batch_size
+    if not settings.trust:
+        return NO_CONSENT
     if rows is None:
         ring = _ring(moment, means)
         rows = None if ring is None else _transitions(ring)

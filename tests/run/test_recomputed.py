@@ -198,3 +198,13 @@ def test_two_buffers_of_one_step_are_told(sb3_files: Callable[[str], Path], tmp_
     twin.write_bytes((folder / "rl_model_replay_buffer_128_steps.pkl").read_bytes())
     notes = scan(folder).snapshots[0].notes
     assert notes == ("of several buffers of step 128 rl_model_replay_buffer_128_steps.pkl is used",)
+
+
+def test_a_model_without_consent_runs_nothing(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    module = tmp_path / "would_run.py"
+    module.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    settings = Settings(model="would_run:make", code=tmp_path, source="recomputed")
+    snapshot = scan(sb3_files("SAC"), settings=settings).snapshots[-1]
+    assert snapshot.origin is Origin.NONE
+    assert "trust" in snapshot.reasons["zero_fraction"]
+    assert not (tmp_path / "ran").exists()

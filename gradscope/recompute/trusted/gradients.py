@@ -15,13 +15,14 @@ from gradscope.recompute.losses import choices_of, clipping_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
-from gradscope.recompute.ring_checks import MAX_SEED, check_drawing
+from gradscope.recompute.ring_checks import check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.live import Recipe, recipe
 from gradscope.recompute.trusted.live_losses import PARTS
 from gradscope.recompute.trusted.state import State, fresh_state, loaded_state, rate_of
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types
+from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

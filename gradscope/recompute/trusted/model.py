@@ -24,6 +24,7 @@ from gradscope.recompute.trusted.model_drawing import ModelDrawing, num_rows
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, module_types
 from gradscope.recompute.trusted.user_model import fresh_model, function_of, user_model
 from gradscope.records import Clipping
+from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 CLIPPING: Final = "what the training loop clips is not part of the loss function"
 NO_FRESH: Final = "the function gives the same model at each call: there is no fresh one"
 ALL_ROWS: Final = "all rows of the batch file are one batch"
-_MAX_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +98,7 @@ class RecomputedModel:
         for place in range(self.num_batches):
             batch, start = self.drawing.batch(rows), noise.get_state()
             for number in range(place * again, (place + 1) * again):
-                fresh = self._new((self.seed + number) % (_MAX_SEED + 1))
+                fresh = self._new((self.seed + number) % (MAX_SEED + 1))
                 if fresh is None:
                     return
                 noise.set_state(start)
@@ -213,7 +213,7 @@ def _problem(rows: Mapping[str, Array], batches: int, batch_size: int | None, se
         return f"{batches} batches of {batch_size} rows are no batches"
     if batch_size is not None and batch_size > there:
         return f"a batch of {batch_size} is larger than the batch file's {there} rows"
-    return None if 0 <= seed <= _MAX_SEED else f"the seed must be between 0 and {_MAX_SEED}, not {seed}"
+    return None if 0 <= seed <= MAX_SEED else f"the seed must be between 0 and {MAX_SEED}, not {seed}"
 
 
 def _rows_of(seed: int) -> np.random.RandomState:
