@@ -68,12 +68,12 @@ class Facts:
     """By layer; None where it is not known which layers read the observation."""
     pushed_zeros: Mapping[str, int] | None = None
     """By layer: zeros whose size before clipping was above the tolerance."""
-    float64_nonzero: Mapping[str, int] | None = None
-    """By layer: zeros that are none when the same batch is repeated in float64."""
+    lost_fractions: Mapping[str, float] | None = None
+    """By layer: share of elements that are zero, and none when the same batches are repeated in float64."""
     unreached: Sequence[str] = ()
     """Layers that the optimizer owns and that no gradient ever reached."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why units, effects, shift, inputs, pushed_zeros or float64_nonzero are missing."""
+    """Why units, effects, shift, inputs, pushed_zeros or lost_fractions are missing."""
 
     def warn(self, layer: LayerGradient) -> float:
         """Share of a layer's elements from which zeros of one kind count."""

@@ -61,9 +61,10 @@ def _underflown(facts: Facts, layer: LayerGradient) -> float | None:
     """Zeros of one layer that are underflow; None where only float64 could tell."""
     if layer.anatomy is None:
         return None
-    if facts.float64_nonzero is not None and layer.name in facts.float64_nonzero:
+    if facts.lost_fractions is not None and layer.name in facts.lost_fractions:
         others = (dead_zeros(facts, layer) or 0.0) + (saturated_zeros(facts, layer) or 0.0)
-        return max(min(facts.float64_nonzero[layer.name], (layer.num_zero or 0) - others), 0.0)
+        lost = facts.lost_fractions[layer.name] * facts.seen(layer)
+        return max(min(lost, (layer.num_zero or 0) - others), 0.0)
     if layer.dtype.startswith(SMALL_TYPES):
         return None if layer.anatomy.whole_layer else float(layer.anatomy.scattered)
     if layer.max_abs is not None and layer.max_abs > FAR_ABOVE:
@@ -82,7 +83,7 @@ def _type_evidence(facts: Facts, layer: LayerGradient, zeros: float | None) -> E
 
 
 def _small_words(facts: Facts) -> str:
-    if facts.float64_nonzero is not None:
+    if facts.lost_fractions is not None:
         return "are none when the batch is repeated in float64"
     types = {layer.dtype for layer in zero_layers(facts) if layer.dtype.startswith(SMALL_TYPES)}
     return f"are scattered through gradients of type {'/'.join(sorted(types))}, which rounds to 0 below 3e-8"
@@ -90,6 +91,6 @@ def _small_words(facts: Facts) -> str:
 
 def _large_words(facts: Facts) -> str:
     types = "/".join(sorted({layer.dtype for layer in zero_layers(facts)}))
-    if facts.float64_nonzero is not None:
+    if facts.lost_fractions is not None:
         return "repeated in float64 the zeros stay, or belong to units that are shut"
     return f"gradients are {types}, which holds values far below the largest here"

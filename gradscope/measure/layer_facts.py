@@ -41,9 +41,7 @@ class LayerFacts:
     module: str | None = None
     """Type of the owning module."""
     looked_up: NDArray[np.integer[Any]] | None = None
-    """Rows of an embedding that the batch used."""
-    padding_row: int | None = None
-    """padding_idx of an embedding: its row never gets a gradient."""
+    """Rows of an embedding that the batch used, without its padding_idx: others never get a gradient."""
     masked: NDArray[np.bool_] | None = None
     """True where a weight is pruned; of the gradient's shape."""
     has_no_effect: bool = False
@@ -135,8 +133,6 @@ def _unused_rows(gradient: Array, facts: LayerFacts) -> NDArray[np.bool_]:
         rows &= not rows.all()
     else:
         rows[facts.looked_up] = False
-    if facts.padding_row is not None:
-        rows[facts.padding_row] = True
     return rows
 
 

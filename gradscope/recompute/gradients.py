@@ -55,6 +55,8 @@ class BatchGradients:
     actions: NDArray[Any] | None = None
     """Taken, [rows, 1], where they are discrete and only their outputs enter the loss."""
     num_actions: int | None = None
+    looked_up: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Rows of embeddings that the batch used, by layer, where somebody counted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

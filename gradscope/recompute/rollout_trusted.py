@@ -134,7 +134,8 @@ class TrustedRollout:
         try:
             with self._guest.turn(), borrowed(chance.noise, chance.rows), torch.enable_grad():
                 here.start()
-                found: Gradients = losses.gradients(here.own, one)
+                with here.looking_up() as looked_up:
+                    found: Gradients = losses.gradients(here.own, one)
                 held = here.names(here.policy.optimizer)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
@@ -142,6 +143,7 @@ class TrustedRollout:
             gradients={name: array_of(each) for name, each in found.by_layer.items() if name in held},
             clipping=found.clipping,
             observations=one.stored_observations,
+            looked_up=looked_up,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gradscope.measure import mean, unexpected_fraction
@@ -79,23 +79,29 @@ class Tally:
     wants_details: bool = True
     facts: dict[str, LayerFacts] = field(default_factory=dict)
 
-    def add(self, gradients: Mapping[str, Array], wanted: Iterable[str]) -> None:
-        """Count the wanted layers of one batch."""
+    def add(
+        self,
+        gradients: Mapping[str, Array],
+        wanted: Iterable[str],
+        looked_up: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Count the wanted layers of one batch; ``looked_up`` are the rows it used of embeddings."""
         norms = []
         if not self.facts.keys() >= gradients.keys():
             self.facts = layer_facts({name: each.shape for name, each in gradients.items()}, self.modules)
         for name in wanted:
             if name not in gradients:
                 continue
-            count = self._counted(name, gradients)
+            facts = replace(self.facts[name], looked_up=(looked_up or {}).get(name))
+            count = self._counted(name, gradients, facts)
             self.counts.setdefault(name, []).append(count)
             self.samples.setdefault(name, gradients[name])
             norms.append(count.norm)
         known = [each for each in norms if each is not None]
         self.norms.append(math.hypot(*known) if known else None)
 
-    def _counted(self, name: str, gradients: Mapping[str, Array]) -> ZeroCount:
-        gradient, facts = gradients[name], self.facts[name]
+    def _counted(self, name: str, gradients: Mapping[str, Array], facts: LayerFacts) -> ZeroCount:
+        gradient = gradients[name]
         count, lines = counted_lines(gradient, name=name, facts=facts, tolerance=self.tolerance)
         if self.wants_details:
             bias = gradients.get(bias_name(name) or "")

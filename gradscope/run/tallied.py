@@ -33,6 +33,10 @@ class Batch(Protocol):
     def observations(self) -> Mapping[str, Array]:
         """The batch's rows as they were stored."""
 
+    @property
+    def looked_up(self) -> Mapping[str, Array]:
+        """Rows of embeddings that it used, by layer, where somebody counted."""
+
 
 class Recomputation(Protocol):
     """What recompute/ gives, whatever the algorithm."""
@@ -78,12 +82,12 @@ def tallied(found: Recomputation, settings: Settings, known: RunSlices, *, is_ra
     fresh = Tally(tolerance=settings.zero_tolerance, modules=found.modules, wants_details=False)
     active, clippings, choices = ActivityCount(known=known, is_counted=is_raw), [], ChoiceCount()
     for batch in found.batches():
-        seen.add(batch.gradients, wanted)
+        seen.add(batch.gradients, wanted, batch.looked_up)
         clippings.append(batch.clipping)
         active.add(batch.observations)
         choices.add(batch)
     for batch in found.fresh_batches():
-        fresh.add(batch.gradients, wanted)
+        fresh.add(batch.gradients, wanted, batch.looked_up)
         fresh.samples.clear()
     return Counted(
         layers=_layers(wanted, seen, fresh, len(clippings)),

@@ -218,11 +218,11 @@ def test_underflow_is_of_small_types_or_shown_by_float64() -> None:
     assert found(facts(scattered), "underflow").verdict is REJECTED
     assert found(facts(with_layers(scattered, dtype="bfloat16")), "underflow").verdict is REJECTED
     assert found(facts(with_layers(scattered, dtype="float16")), "underflow").verdict is SUPPORTED
-    assert found(facts(scattered, float64_nonzero={FIRST: 600}), "underflow").verdict is SUPPORTED
-    assert found(facts(scattered, float64_nonzero={FIRST: 3}), "underflow").verdict is REJECTED
+    assert found(facts(scattered, lost_fractions={FIRST: 600 / 1280}), "underflow").verdict is SUPPORTED
+    assert found(facts(scattered, lost_fractions={FIRST: 3 / 1280}), "underflow").verdict is REJECTED
     assert found(facts(shut_network()), "underflow").verdict is NOT_TESTABLE
     shut = units("actor.mu.2.weight", 1, activation="Tanh", saturated=(0,), saturated_fraction=1.0)
-    explained = facts(shut_network(), units=(shut,), float64_nonzero={"actor.mu.0.weight": 1280})
+    explained = facts(shut_network(), units=(shut,), lost_fractions={"actor.mu.0.weight": 1.0})
     assert found(explained, "underflow").verdict is REJECTED
 
 

@@ -109,7 +109,8 @@ class RecomputedPolicy:
             with self._guest.turn(), borrowed(drawn.noise, drawn.rows) as noise, torch.enable_grad():
                 state.live.start()
                 step = None if isinstance(state.step, str) else state.step
-                found = state.losses.gradients(state.parameters, one, noise, step)
+                with state.live.looking_up() as looked_up:
+                    found = state.losses.gradients(state.parameters, one, noise, step)
                 gradients = {name: array_of(each) for name, each in found.by_layer.items()}
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
@@ -117,6 +118,7 @@ class RecomputedPolicy:
             gradients={name: gradients[name] for name in state.parameters if name in gradients},
             clipping=clipping_of(found, self._training.algorithm or "the algorithm"),
             observations=one.stored_observations,
+            looked_up=looked_up,
             **choices_of(state.losses, one),
         )
 

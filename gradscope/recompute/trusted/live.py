@@ -15,12 +15,15 @@ from gradscope.recompute.activations import own_weights, watching
 from gradscope.recompute.dqn import updated_targets
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed
+from gradscope.recompute.trusted.look_ups import look_ups
 from gradscope.recompute.trusted.tensors import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from gradscope.recompute.networks import Parameters
+    from gradscope.recompute.trusted.look_ups import Rows
     from gradscope.recompute.trusted.user_code import Blobs
 
 TARGETS: Final = ("actor_target", "critic_target", "q_net_target", "quantile_net_target")
@@ -45,6 +48,10 @@ class Live:
         """As train() finds it, with the checkpoint's buffers."""
         self.buffers.put_back()
         self.policy.set_training_mode(True)
+
+    def looking_up(self) -> AbstractContextManager[Mapping[str, Rows]]:
+        """Rows of embeddings that passes in the block look up, by layer."""
+        return look_ups(self.policy, {id(each): name for name, each in self.own.items()})
 
     def called(self, parameters: Parameters, function: Callable[[], T]) -> T:
         """Call a function on modules of the policy with these parameters in them."""

@@ -125,10 +125,12 @@ class RecomputedModel:
     ) -> BatchGradients:
         try:
             with self._guest.turn(), borrowed(noise, rows):
-                gradients = user.gradients(batch)
+                gradients, looked_up = user.gradients(batch)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
-        return BatchGradients(gradients=gradients, clipping=_clipping(gradients), observations=batch)
+        return BatchGradients(
+            gradients=gradients, clipping=_clipping(gradients), observations=batch, looked_up=looked_up
+        )
 
 
 def recompute_model(

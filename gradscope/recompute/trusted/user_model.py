@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradscope.recompute.activations import own_weights, watching
+from gradscope.recompute.float64 import widened
 from gradscope.recompute.trusted.buffers import Buffers, buffers_of
 from gradscope.recompute.trusted.guest import GuestFailed, one_line
+from gradscope.recompute.trusted.look_ups import look_ups
 from gradscope.recompute.trusted.naming import named_like
 from gradscope.recompute.trusted.tensors import array_of, misfit, tensor_of
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+    from gradscope.recompute.trusted.look_ups import Rows
 
     Array = NDArray[Any]
     Loss = Callable[[Mapping[str, torch.Tensor]], Any]
@@ -33,8 +37,8 @@ class UserModel:
     names: Mapping[str, str]
     """The checkpoint's name of each parameter of the model."""
 
-    def gradients(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """By the checkpoint's names; parameters that no gradient reached are left out.
+    def gradients(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], Mapping[str, Rows]]:
+        """By the checkpoint's names, and rows of embeddings looked up; what no gradient reached is left out.
 
         Raises:
             GuestFailed: the loss is no number with a graph.
@@ -42,16 +46,18 @@ class UserModel:
         self.buffers.put_back()
         self.model.train()
         self.model.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            own_weights({self.names[name]: each for name, each in self.model.named_parameters()})
-            with watching():
-                loss = self.loss({name: tensor_of(rows) for name, rows in batch.items()})
+        with torch.enable_grad(), widened(self.model):
+            own = {self.names[name]: each for name, each in self.model.named_parameters()}
+            own_weights(own)
+            with watching(), look_ups(self.model, {id(each): name for name, each in own.items()}) as rows:
+                loss = self.loss({name: tensor_of(each) for name, each in batch.items()})
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
             loss.backward()  # type: ignore[no-untyped-call]
-        found = {name: parameter.grad for name, parameter in self.model.named_parameters()}
+            found = {name: parameter.grad for name, parameter in self.model.named_parameters()}
         self.model.zero_grad(set_to_none=True)
-        return {self.names[name]: array_of(each) for name, each in found.items() if each is not None}
+        arrays = {self.names[name]: array_of(each) for name, each in found.items() if each is not None}
+        return arrays, rows
 
 
 def function_of(spec: str) -> Callable[[], object]:
