@@ -101,7 +101,7 @@ def _by_arithmetic(facts: Facts, evidence: list[Evidence]) -> Finding:
     if facts.pushed_zeros is not None:
         amounts = {name: float(zeros) for name, zeros in facts.pushed_zeros.items() if zeros}
         part = sum(amounts.values()) / total if total else 0.0
-        made = f"clipping made {percent(part)} of the zeros"
+        made = f"clipping made {percent(part)} of zeros"
         if part >= CLIP_SHARE:
             return supported(
                 CLIPPING,
@@ -111,11 +111,11 @@ def _by_arithmetic(facts: Facts, evidence: list[Evidence]) -> Finding:
                 evidence=evidence,
                 what_to_do=DO_CLIPPING,
             )
-        return rejected(CLIPPING, f"{made}; {_order(facts)}{_but(facts)}", evidence, part)
+        return rejected(CLIPPING, f"{made}{_though(facts)}{_order(facts)}", evidence, part)
     most = (total - (snapshot.num_exact_zero or 0)) / total if total else 0.0
     if most < CLIP_SHARE and (snapshot.norm or 0.0) > 0:
         kept = f"{percent(1 - most)} of the zeros are exactly 0, and clipping does not make exact zeros"
-        return rejected(CLIPPING, f"{kept}; {_order(facts)}{_but(facts)}", evidence, most)
+        return rejected(CLIPPING, f"{kept}{_though(facts)}{_order(facts)}", evidence, most)
     if snapshot.clip_coefficient == 1:
         return rejected(CLIPPING, f"nothing was clipped at this step; {_order(facts)}", evidence, 0.0)
     why = snapshot.reasons.get("clip_coefficient") or facts.reasons.get("pushed_zeros", "sizes are not known")
@@ -147,20 +147,20 @@ def _order(facts: Facts) -> str:
     exploded, rose = first_explosion(history), first_rise(history)
     factors = ((each.step, each.clip_coefficient) for each in history)
     clipped = next((step for step, factor in factors if factor is not None and factor < 1), None)
-    start = f"clipping began at step {clipped:,}" if clipped is not None else "nothing was clipped so far"
-    norm = f"the norm grew tenfold at step {exploded:,}" if exploded is not None else "no explosion was seen"
-    zeros = f"zeros rose at step {rose:,}" if rose is not None else "zeros never rose"
+    start = f"clipped from {clipped:,}" if clipped is not None else "nothing clipped so far"
+    norm = f"exploded at step {exploded:,}" if exploded is not None else "no explosion"
+    zeros = f"zeros from {rose:,}" if rose is not None else "zeros never rose"
     known = [each for each in history if each.norm_before_clip is not None]
     if len(known) <= LEAST_HISTORY:
         return "too few steps to tell what came first"
-    return f"{norm}, {zeros}, {start}" if facts.snapshot.clip_coefficient is not None else f"{norm}, {zeros}"
+    return f"{norm}, {start}, {zeros}" if facts.snapshot.clip_coefficient is not None else f"{norm}, {zeros}"
 
 
-def _but(facts: Facts) -> str:
-    """That the order alone would fit, where it would."""
+def _though(facts: Facts) -> str:
+    """What leads over to the order in time: that it alone would fit, where it would."""
     exploded, rose = first_explosion(facts.history), first_rise(facts.history)
     fits = exploded is not None and rose is not None and exploded <= rose
-    return ": the order fits, the numbers do not" if fits else ""
+    return ", though the order fits: " if fits else "; "
 
 
 def _clip_evidence(facts: Facts) -> list[Evidence]:

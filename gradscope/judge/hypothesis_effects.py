@@ -137,10 +137,9 @@ def _words(facts: Facts, effect: Effect, num_gone: int) -> str:
     name = _name(facts, effect.intervention)
     if not num_gone:
         kept = f"stay at {before}" if before == after else f"stay: {before}, then {after}"
-        return f"with {name} the zeros of {effect.layer} {kept}"
-    others = "1 more layer" if num_gone == 2 else f"{num_gone - 1} more layers"  # noqa: PLR2004
-    more = f" (and fall in {others})" if num_gone > 1 else ""
-    return f"with {name} the zeros of {words_of([effect.layer])} go from {before} to {after}{more}"
+        return f"with {name}, zeros of {effect.layer} {kept}"
+    more = f", {num_gone - 1} more too" if num_gone > 1 else ""
+    return f"with {name}, zeros of {words_of([effect.layer])} go from {before} to {after}{more}"
 
 
 def _brief(effect: Effect) -> str:

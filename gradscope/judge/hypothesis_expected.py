@@ -74,7 +74,7 @@ def _expected_words(layer: LayerGradient, zeros: float) -> str:
     if number := _untaken(layer):
         return f"{number} of the actions of {layer.name} were never taken in the batch"
     if layer.name.endswith("in_proj_bias"):
-        return f"{zeros:,.0f} zeros of {layer.name} are the key bias, no fault"
+        return f"{zeros:,.0f} zeros of {layer.name} are key bias"
     return f"{zeros:,.0f} zeros of {layer.name} are rows not looked up, pruned, or a bias without effect"
 
 

@@ -32,7 +32,7 @@ SHIFT: Final = "domain-shift"
 SCALE: Final = "scale-mismatch"
 SPREAD: Final = 10.0
 """Largest column rms over the median column's: SCIENCE.md section 5, above 10 deserves a word."""
-SPREAD_SOURCE: Final = "above 10 a rare input saturates a tanh"
+SPREAD_SOURCE: Final = "saturates a tanh"
 SIZE_EXPLAINS: Final = 0.5
 """Share of what a flat slice removes that rescaling must remove before size, not novelty, is the cause."""
 DO_FLAT: Final = (
@@ -88,7 +88,7 @@ def domain_shift(facts: Facts) -> Finding:
     if distance < SHIFTED_WASSERSTEIN:
         reason = f"{slice_} moved by {distance:.2g} standard deviations, below {SHIFTED_WASSERSTEIN}"
         return rejected(SHIFT, reason, evidence)
-    real = f"the shift of {slice_} is real ({distance:.2f} standard deviations)"
+    real = f"{slice_} did shift ({distance:.2f} standard deviations)"
     problem = why_no_zeros(facts)
     if problem is None and not zero_layers(facts):
         return rejected(SHIFT, f"{real} and does no harm: {NO_BAD_LAYER}", evidence)
@@ -139,7 +139,7 @@ def _shift_verdict(
         )
         return not_testable(SHIFT, reason, how_to_try(rescaled.why), evidence)
     if rescaled.total >= SIZE_EXPLAINS * flat.total:
-        reason = f"{real}, but it is the size and not that it is new: {rescaled.brief}"
+        reason = f"{real}, but its size is to blame, not that it is new: {rescaled.brief}"
         return rejected(SHIFT, reason, evidence)
     reason = f"{real}; {flat.words}, and rescaling takes few of them away"
     return supported(SHIFT, facts, flat.amounts, reason, evidence=evidence, what_to_do=DO_SHIFT)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradscope.show.screen import Look
 
 LABEL_WIDTH: Final = 14
-MOST_EVIDENCE: Final = 2
+MOST_EVIDENCE: Final = 1
 HARMLESS: Final = "expected-zeros"
 SUSPECTS: Final = ("saturation", "domain-shift", "explosion-clipping")
 """Answered by name, so not listed again."""
@@ -49,7 +49,6 @@ def explain_screen(
     add_why(page, explanation, plain)
     _add_suspects(page, suspects(explanation, slice_name), plain)
     _add_rest(page, explanation, plain)
-    _add_evidence(page, explanation, plain)
     return page.text()
 
 
@@ -94,13 +93,10 @@ def add_why(page: Page, explanation: Explanation, plain: Callable[[str], str]) -
     page.line(plain(f"Why: {headline(explanation)}"), "bold")
     if found_causes and found_causes[0].what_to_do:
         page.line(plain(f"Do: {found_causes[0].what_to_do}"))
-    others = [(each.code, _counted(each), "") for each in found_causes[1:]]
-    harmless = found(explanation, HARMLESS)
-    if harmless is not None and harmless.verdict is Verdict.SUPPORTED:
-        others.append((HARMLESS, _counted(harmless), "dim"))
-    if others:
-        page.line()
-        _add_rows(page, [(code, plain(text), style) for code, text, style in others])
+    for each in _strongest(found_causes[0].evidence) if found_causes else []:
+        page.bullet(plain(_measured(each)), "dim")
+    if len(found_causes) > 1:
+        _add_rows(page, [(each.code, plain(_counted(each))) for each in found_causes[1:]])
 
 
 def _add_subject(page: Page, explanation: Explanation, snapshot: SnapshotGradient | None) -> None:
@@ -135,25 +131,15 @@ def _add_rest(page: Page, explanation: Explanation, plain: Callable[[str], str])
     rest = [each for each in explanation.findings if each.code not in SUSPECTS]
     lost = [each.code for each in rest if each.verdict is Verdict.REJECTED]
     untested = [each for each in rest if each.verdict is Verdict.NOT_TESTABLE]
-    rows = [("Also rejected", ", ".join(lost), "")] if lost else []
+    rows = [("Also rejected", ", ".join(lost))] if lost else []
     if untested:
         codes = ", ".join(each.code for each in untested)
         how = next((each.what_to_do for each in untested if each.what_to_do), f"{untested[0].reason}.")
-        rows.append(("Not testable", plain(f"{codes}. {how}"), ""))
-    if rows:
-        page.line()
-        _add_rows(page, rows)
-
-
-def _add_evidence(page: Page, explanation: Explanation, plain: Callable[[str], str]) -> None:
-    """The numbers of the first cause, and what limits the answer."""
-    found_causes = causes(explanation)
-    shown = _strongest(found_causes[0].evidence) if found_causes else []
-    if shown or explanation.notes:
-        page.line()
-    for each in shown:
-        limit = f" (limit {number(each.limit)})" if each.limit is not None else ""
-        page.bullet(plain(f"{each.measure}: {number(each.value)}{limit}"), "dim")
+        rows.append(("Not testable", plain(f"{codes}. {how}")))
+    harmless = found(explanation, HARMLESS)
+    if harmless is not None and harmless.verdict is Verdict.SUPPORTED:
+        rows.append(("No fault", plain(f"{HARMLESS}: {harmless.reason}.")))
+    _add_rows(page, rows)
     for note in explanation.notes:
         page.bullet(plain(note), "dim")
 
@@ -163,6 +149,13 @@ def _strongest(evidence: Sequence[Evidence]) -> list[Evidence]:
     return [each for each in evidence if _reaches(each)][:MOST_EVIDENCE]
 
 
+def _measured(each: Evidence) -> str:
+    """A number, its limit, and where the limit comes from."""
+    source = f": {each.source}" if each.source else ""
+    limit = f" (limit {number(each.limit)}{source})" if each.limit is not None else ""
+    return f"{each.measure}: {number(each.value)}{limit}"
+
+
 def _reaches(each: Evidence) -> bool:
     if each.value is None or each.limit is None:
         return False
@@ -170,14 +163,15 @@ def _reaches(each: Evidence) -> bool:
 
 
 def _counted(each: Finding) -> str:
-    part = f"{percent(each.share_of_zeros)} of the zeros: " if each.share_of_zeros else ""
+    part = f"{percent(each.share_of_zeros)} of zeros: " if each.share_of_zeros else ""
     return f"{part}{each.reason}."
 
 
-def _add_rows(page: Page, rows: Sequence[tuple[str, str, str]]) -> None:
+def _add_rows(page: Page, rows: Sequence[tuple[str, str]]) -> None:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=LABEL_WIDTH, no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
-    for label, text, style in rows:
-        grid.add_row(label, Text(page.plain(text), style=style))
-    page.table(grid)
+    for label, text in rows:
+        grid.add_row(label, Text(page.plain(text)))
+    if rows:
+        page.table(grid)
