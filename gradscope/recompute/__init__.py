@@ -16,12 +16,8 @@ counts.
 """
 
 from gradscope.recompute.batches import Drawing
-from gradscope.recompute.gradients import (
-    BatchGradients,
-    Recomputed,
-    Refusal,
-    recompute_gradients,
-)
+from gradscope.recompute.gradients import Recomputed, recompute_gradients
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.rollout_gradients import RecomputedRollout, recompute_rollout
 
 __all__ = [

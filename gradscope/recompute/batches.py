@@ -108,9 +108,13 @@ def num_transitions(ring: Ring) -> int:
 
 def batch(drawing: Drawing, rows: np.random.RandomState) -> Batch:
     """The next batch, drawn with replacement as the library draws it."""
+    return batch_at(drawing, *_places(drawing, rows))
+
+
+def batch_at(drawing: Drawing, times: Array, environments: Array) -> Batch:
+    """The transitions at these places in the ring and of these environments, [rows] each."""
     ring, normalizer = drawing.ring, drawing.normalizer
     actions = _there(ring.actions)
-    times, environments = _places(drawing, rows)
     drawn = times * actions.shape[1] + environments
     stored = _rows(ring.observations, times, environments)
     outcome = _one_step if ring.num_steps == 1 else _many_steps

@@ -59,7 +59,8 @@ class Dqn:
         taken = torch.gather(values, dim=1, index=batch.actions.long())
         loss = torch.nn.functional.smooth_l1_loss(taken, wanted)
         found = gradients_of(loss, parameters, self.online.names)
-        return Gradients(by_layer=found, clipping=clipped(found, self.max_grad_norm))
+        clipping = clipped(found, self.max_grad_norm)
+        return Gradients(by_layer=found, clipping=clipping, loss=loss.detach())
 
 
 def clipped(gradients: Mapping[str, torch.Tensor], max_norm: float) -> Clipping:

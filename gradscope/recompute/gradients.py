@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradscope.errors import UsageError
 from gradscope.recompute.activations import own_weights
 from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.critic_step import CriticStep, critic_step, fresh_step
@@ -17,8 +18,10 @@ from gradscope.recompute.losses import choices_of, clipping_of, number_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.ring_checks import CHOOSERS
 from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
+from gradscope.recompute.trainee_plain import plain_trainee
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,33 +33,10 @@ if TYPE_CHECKING:
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Losses
     from gradscope.recompute.networks import Parameters
+    from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.gradients import RecomputedPolicy
     from gradscope.recompute.trusted.user_code import UserCode
-    from gradscope.records import Clipping, Normalizer, Ring
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """Why no gradient is recomputed."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BatchGradients:
-    """What the optimizers see of one batch, after clipping."""
-
-    gradients: Mapping[str, NDArray[Any]]
-    """float32 by layer, in file order; one that the losses did not reach is missing."""
-    clipping: Clipping
-    """Norm before clipping (Euclidean, over all layers) and the coefficient."""
-    observations: Mapping[str, NDArray[Any]]
-    """The batch's rows as the buffer stores them, key "" for a plain space: [rows, *shape]."""
-    actions: NDArray[Any] | None = None
-    """Taken, [rows, 1], where they are discrete and only their outputs enter the loss."""
-    num_actions: int | None = None
-    looked_up: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Rows of embeddings that the batch used, by layer, where somebody counted."""
+    from gradscope.records import Normalizer, Ring
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +57,7 @@ class Recomputed:
     _step: CriticStep | None
     _algorithm: str
     _entropy_setting: object = field(default=None)
+    _training: Training
 
     @property
     def batch_size(self) -> int:
@@ -110,6 +91,17 @@ class Recomputed:
             for number in range(place * again, (place + 1) * again):
                 drawn.noise.set_state(start)
                 yield self._gradients(*self._fresh(self.drawing.seed + number), one, drawn.noise)
+
+    def trainee(self) -> Trainee:
+        """These networks and their optimizers in copies, to train on.
+
+        Raises:
+            UsageError: an optimizer's state is not there, or a setting.
+        """
+        try:
+            return plain_trainee(self._training, self._losses, self._parameters)
+        except Mismatch as problem:
+            raise UsageError(str(problem)) from problem
 
     def _fresh(self, seed: int) -> tuple[Parameters, CriticStep | None]:
         shapes = {name: tuple(self._parameters[name].shape) for name in self._losses.names}
@@ -200,6 +192,7 @@ def _recomputed(
         _step=None if isinstance(step, str) else step,
         _algorithm=training.algorithm or "the algorithm",
         _entropy_setting=training.settings.get("ent_coef"),
+        _training=training,
     )
 
 

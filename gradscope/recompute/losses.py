@@ -29,6 +29,8 @@ class Gradients:
 
     by_layer: Mapping[str, torch.Tensor]
     clipping: Clipping = field(default_factory=Clipping)
+    loss: torch.Tensor | None = None
+    """Of the values or critics, a number without graph."""
 
 
 class Step(Protocol):

@@ -69,8 +69,9 @@ class Qrdqn:
         loss = pairwise_loss(current, wanted).sum(dim=-2).mean()
         found = gradients_of(loss, parameters, self.online.names)
         if self.max_grad_norm is None:
-            return Gradients(by_layer=found)
-        return Gradients(by_layer=found, clipping=clipped(found, self.max_grad_norm))
+            return Gradients(by_layer=found, loss=loss.detach())
+        clipping = clipped(found, self.max_grad_norm)
+        return Gradients(by_layer=found, clipping=clipping, loss=loss.detach())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,7 +108,8 @@ class Tqc:
             values = values[:, : self.num_kept] - coefficient * next_log_prob
             wanted = target_values(batch, values, self.gamma).unsqueeze(dim=1)
         current = torch.stack(self.critics(parameters, batch.observations, batch.actions), dim=1)
-        by_critic = gradients_of(pairwise_loss(current, wanted).mean(), parameters, self.critics.names)
+        loss = pairwise_loss(current, wanted).mean()
+        by_critic = gradients_of(loss, parameters, self.critics.names)
         found |= by_critic
         if step is not None:
             stepped = {**parameters, **step.stepped(parameters, by_critic)}
@@ -115,7 +117,7 @@ class Tqc:
             value = quantiles.mean(dim=2).mean(dim=1, keepdim=True)
             actor_loss = (coefficient * log_prob - value).mean()
             found |= gradients_of(actor_loss, parameters, self.actor.names)
-        return Gradients(by_layer=found)
+        return Gradients(by_layer=found, loss=loss.detach())
 
 
 def qrdqn(

@@ -12,11 +12,11 @@ import torch
 from gradscope.recompute.activations import own_weights
 from gradscope.recompute.batches import draws
 from gradscope.recompute.fresh import networks_per_batch
-from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.on_policy import RECURRENT
 from gradscope.recompute.on_policy_fresh import fresh_policy
 from gradscope.recompute.recurrent_batches import recurrent_batches
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.rollout_batches import batches
 from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states
 from gradscope.recompute.rollout_drawing import rollout_drawing

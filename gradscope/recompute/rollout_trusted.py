@@ -10,8 +10,8 @@ import torch
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import draws
 from gradscope.recompute.fresh import networks_per_batch
-from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.rollout_checks import check_observations
 from gradscope.recompute.rollout_gradients import doubt, drawn
 from gradscope.recompute.rollout_live import live_on_policy

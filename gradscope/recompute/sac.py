@@ -58,7 +58,7 @@ class Sac:
             lowest = _lowest(self.critics(stepped, batch.observations, actions))
             actor_loss = (coefficient * log_prob - lowest).mean()
             found |= gradients_of(actor_loss, parameters, self.actor.names)
-        return Gradients(by_layer=found)
+        return Gradients(by_layer=found, loss=loss.detach())
 
 
 def _lowest(values: Sequence[torch.Tensor]) -> torch.Tensor:

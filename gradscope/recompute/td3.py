@@ -61,7 +61,7 @@ class Td3:
             actions = self.actor(parameters, batch.observations)
             chosen = self.critics.first(stepped, batch.observations, actions)
             found |= gradients_of(-chosen.mean(), parameters, self.actor.names)
-        return Gradients(by_layer=found)
+        return Gradients(by_layer=found, loss=loss.detach())
 
 
 def td3(

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from gradscope.read.sb3_training import sb3_training
-from gradscope.recompute.gradients import Refusal
+from gradscope.recompute.results import Refusal
 from gradscope.recompute.rollout_gradients import recompute_rollout
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from recompute.rollout_library import OnPolicyCase, OnPolicyFiles, trained_on_po
 from recompute.user_agents import NAME, SOURCE, importable
 
 from gradscope.read.sb3_blobs import sb3_blobs
-from gradscope.recompute.gradients import Refusal
+from gradscope.recompute.results import Refusal
 from gradscope.recompute.rollout_trusted import TrustedRollout
 from gradscope.recompute.trusted.user_code import UserCode
 

@@ -10,11 +10,11 @@ import torch
 from gradscope.errors import UsageError
 from gradscope.recompute.batches import Drawing, batch, draws
 from gradscope.recompute.fresh import networks_per_batch
-from gradscope.recompute.gradients import BatchGradients, Refusal
 from gradscope.recompute.losses import choices_of, clipping_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.ring_checks import check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
@@ -22,6 +22,7 @@ from gradscope.recompute.trusted.live import Recipe, recipe
 from gradscope.recompute.trusted.live_losses import PARTS
 from gradscope.recompute.trusted.state import State, fresh_state, loaded_state, rate_of
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types
+from gradscope.recompute.trusted.trainee import trusted_trainee
 from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gradscope.recompute.batches import Batch, Draws
     from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
+    from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.user_code import UserCode
 
 SDE: Final = "state-dependent exploration (gSDE) is not recomputed"
@@ -90,6 +92,20 @@ class RecomputedPolicy:
             for number in range(place * again, (place + 1) * again):
                 drawn.noise.set_state(start)
                 yield self._gradients(self._fresh(self.drawing.seed + number), one, drawn)
+
+    def trainee(self) -> Trainee:
+        """A policy of its own with the checkpoint's weights and optimizers, to train on.
+
+        Raises:
+            UsageError: an optimizer cannot go on, or the user's code failed.
+        """
+        chance = draws(self.drawing.seed)
+        try:
+            with self._guest.turn(), borrowed(chance.noise, chance.rows):
+                state = loaded_state(self._training, self.drawing, self._recipe)
+                return trusted_trainee(self._training, self._guest, state)
+        except (GuestFailed, Mismatch) as problem:
+            raise UsageError(str(problem)) from problem
 
     def _fresh(self, seed: int) -> State:
         chance = draws(seed % (MAX_SEED + 1))

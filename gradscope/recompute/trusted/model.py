@@ -17,7 +17,7 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.recompute.fresh import networks_per_batch
-from gradscope.recompute.gradients import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.model_drawing import ModelDrawing, num_rows

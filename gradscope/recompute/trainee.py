@@ -1,0 +1,222 @@
+"""A checkpoint's networks that go on training offline, one update of the library's own after the other.
+
+Source: train() of stable_baselines3's and sb3_contrib's off-policy algorithms. From the same state, batches
+and noise the weights come out the same, bit for bit (tests/recompute/test_trainee.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from gradscope.recompute.losses import number_of
+from gradscope.recompute.networks import Mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from gradscope.recompute.batches import Batch, Draws
+    from gradscope.recompute.inputs import Training
+    from gradscope.recompute.losses import Gradients, Losses
+
+CRITIC: Final = "critic"
+ACTOR: Final = "actor"
+ENTROPY_PART: Final = "ent_coef"
+ADAM: Final = "torch.optim.adam.Adam"
+_DELAYED: Final = ("TD3", "DDPG")
+_BY_CALLS: Final = ("DQN", "QRDQN")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """One optimizer, and the names of what it moves in order of its parameters."""
+
+    name: str
+    """actor, critic, policy, ent_coef."""
+    optimizer: Any
+    names: tuple[str, ...]
+
+    def apply(self, parameters: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]) -> None:
+        """One step; a parameter without a gradient stays."""
+        for name in self.names:
+            parameters[name].grad = gradients.get(name)
+        self.optimizer.step()
+        for name in self.names:
+            parameters[name].grad = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rhythm:
+    """When an algorithm moves what it does not move at every update."""
+
+    algorithm: str
+    tau: float
+    policy_delay: int = 1
+    """Updates for each one of TD3's actor and targets."""
+    target_interval: int = 1
+    """SAC, TQC: updates within one train(); DQN, QR-DQN: calls of the environments."""
+    gradient_steps: int = 1
+    """Updates of one train(); 0 where not known."""
+
+    def moves_actor(self, num_updates: int) -> bool:
+        """At this update, the first is 1."""
+        return self.algorithm not in _DELAYED or num_updates % self.policy_delay == 0
+
+    def moves_targets(self, num_updates: int, num_done: int, calls: tuple[int, int]) -> bool:
+        """At this update.
+
+        Args:
+            num_updates: of the whole run, this one counted.
+            num_done: updates done here before.
+            calls: of the environments by the update before and by this one.
+        """
+        if self.algorithm in _BY_CALLS:
+            return calls[0] // self.target_interval != calls[1] // self.target_interval
+        if self.algorithm in _DELAYED:
+            return self.moves_actor(num_updates)
+        place = num_done % self.gradient_steps if self.gradient_steps else num_done
+        return place % self.target_interval == 0
+
+
+@dataclass(kw_only=True, eq=False)
+class Trainee:
+    """Networks, optimizers and targets, all its own: training changes nothing else."""
+
+    losses: Losses
+    parameters: dict[str, torch.Tensor]
+    """Of all networks and the entropy coefficient; what is trained are leaves."""
+    parts: tuple[Part, ...]
+    rhythm: Rhythm
+    num_updates: int
+    """Of the whole run so far."""
+    num_calls: int
+    """Of the environments so far."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Type of the module that owns each layer, where known."""
+    num_done: int = 0
+    """Updates done here."""
+    _follow: Callable[[float], None]
+    """Targets follow by a fraction."""
+    _turn: Callable[[Draws], AbstractContextManager[torch.Generator]]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Everything that is trained."""
+        return tuple(name for part in self.parts for name in part.names)
+
+    def owner(self, name: str) -> Part:
+        """The part whose optimizer moves a layer."""
+        return next(part for part in self.parts if name in part.names)
+
+    def update(self, one: Batch, drawn: Draws, *, num_calls: int | None = None) -> Gradients:
+        """One update: losses, every optimizer's step, targets.
+
+        Args:
+            one: the batch.
+            drawn: random states; the noise goes on from where it is.
+            num_calls: of the environments by this update; None: no new ones.
+
+        Returns:
+            What the optimizers saw, the actor's gradient also where this update leaves it alone.
+
+        Raises:
+            UsageError: the user's code failed.
+        """
+        calls = self.num_calls, self.num_calls if num_calls is None else num_calls
+        with self._turn(drawn) as noise, torch.enable_grad():
+            found = self.losses.gradients(self.parameters, one, noise, self._critic())
+            self.num_updates += 1
+            for part in self.parts:
+                waits = part.name == ACTOR and not self.rhythm.moves_actor(self.num_updates)
+                if part.name != CRITIC and not waits:
+                    part.apply(self.parameters, found.by_layer)
+            if self.rhythm.moves_targets(self.num_updates, self.num_done, calls):
+                self._follow(self.rhythm.tau)
+        self.num_done, self.num_calls = self.num_done + 1, calls[1]
+        return found
+
+    def _critic(self) -> _Stepping | None:
+        part = next((each for each in self.parts if each.name == CRITIC), None)
+        return None if part is None else _Stepping(part=part)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stepping:
+    """The critic's step, done on the critic itself: the actor's loss comes after it, as in the library."""
+
+    part: Part
+
+    def stepped(
+        self, parameters: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Nothing new: the parameters given have moved."""
+        self.part.apply(parameters, gradients)
+        return {}
+
+
+def rhythm_of(training: Training) -> Rhythm:
+    """When a checkpoint's run moves what.
+
+    Raises:
+        Mismatch: a setting is missing.
+    """
+    algorithm = str(training.algorithm)
+    delay = int(number_of(training, "policy_delay")) if algorithm in _DELAYED else 1
+    interval = 1 if algorithm in _DELAYED else int(number_of(training, "target_update_interval"))
+    if algorithm in _BY_CALLS:
+        interval //= max(int(number_of(training, "n_envs")), 1)
+    steps = training.settings.get("gradient_steps")
+    return Rhythm(
+        algorithm=algorithm,
+        tau=number_of(training, "tau"),
+        policy_delay=max(delay, 1),
+        target_interval=max(interval, 1),
+        gradient_steps=steps if isinstance(steps, int) and steps > 0 else 0,
+    )
+
+
+def counts_of(training: Training) -> tuple[int, int]:
+    """Updates so far, and calls of the environments whose targets' updates are done.
+
+    Raises:
+        Mismatch: the checkpoint does not say.
+    """
+    steps, environments = (int(number_of(training, name)) for name in ("num_timesteps", "n_envs"))
+    return int(number_of(training, "_n_updates")), steps // max(environments, 1)
+
+
+def new_optimizer(kind: str, parameters: list[torch.Tensor]) -> Any:
+    """One of torch's own, by its dotted name, without a state.
+
+    Raises:
+        Mismatch: it is none of torch's.
+    """
+    found = getattr(torch.optim, kind.rpartition(".")[2], None)
+    if not kind.startswith("torch.optim.") or not isinstance(found, type):
+        raise Mismatch(f"the optimizer {kind} is none of torch's own")
+    made: Any = found
+    return made(parameters, lr=1e-3)
+
+
+def load_optimizer(optimizer: Any, training: Training, name: str) -> None:
+    """Put the state that a checkpoint holds, and the rate of its next train(), into an optimizer.
+
+    Raises:
+        Mismatch: there is none, or it does not fit.
+    """
+    saved = training.optimizers.get(name)
+    if saved is None:
+        raise Mismatch(f"the checkpoint holds no optimizer of the {name}")
+    state = {
+        place: {key: torch.tensor(each) for key, each in moments.items()}
+        for place, moments in saved.state.items()
+    }
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": [dict(each) for each in saved.groups]})
+    except (KeyError, ValueError, TypeError) as error:
+        raise Mismatch(f"the {name}'s optimizer cannot go on from its saved state: {error}") from error
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] if training.learning_rate is None else training.learning_rate
