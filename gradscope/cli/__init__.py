@@ -15,6 +15,7 @@ from gradscope.cli.report import report
 from gradscope.cli.scan import scan
 from gradscope.cli.shift import shift
 from gradscope.cli.topics import help_
+from gradscope.cli.try_ import try_
 
 OUR_MISTAKE = 70
 """EX_SOFTWARE: an exception nobody foresaw must not look like --fail-on's 1."""
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for command in (scan, shift, correlate, explain, report, formats):
     app.command()(command)
+app.command(name="try")(try_)
 app.command(name="help")(help_)
 
 

@@ -103,6 +103,10 @@ class Recomputed:
         except Mismatch as problem:
             raise UsageError(str(problem)) from problem
 
+    def fresh_parameters(self, seed: int) -> Mapping[str, torch.Tensor]:
+        """Of the same networks freshly initialised."""
+        return self._fresh(seed)[0]
+
     def _fresh(self, seed: int) -> tuple[Parameters, CriticStep | None]:
         shapes = {name: tuple(self._parameters[name].shape) for name in self._losses.names}
         parameters = {**self._parameters, **fresh_weights(shapes, self._losses.targets, seed)}

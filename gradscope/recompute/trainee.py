@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.recompute.activations import own_weights
 from gradscope.recompute.losses import number_of
 from gradscope.recompute.networks import Mismatch
 
@@ -138,6 +139,16 @@ class Trainee:
         self.num_done, self.num_calls = self.num_done + 1, calls[1]
         return found
 
+    def looked_at(self, one: Batch, drawn: Draws) -> Gradients:
+        """The same without any step.
+
+        Raises:
+            UsageError: the user's code failed.
+        """
+        with self._turn(drawn) as noise, torch.enable_grad():
+            own_weights(self.parameters)
+            return self.losses.gradients(self.parameters, one, noise, _StandingStill())
+
     def _critic(self) -> _Stepping | None:
         part = next((each for each in self.parts if each.name == CRITIC), None)
         return None if part is None else _Stepping(part=part)
@@ -154,6 +165,17 @@ class _Stepping:
     ) -> dict[str, torch.Tensor]:
         """Nothing new: the parameters given have moved."""
         self.part.apply(parameters, gradients)
+        return {}
+
+
+class _StandingStill:
+    """No step at all."""
+
+    def stepped(
+        self, parameters: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Nothing new."""
+        del parameters, gradients
         return {}
 
 

@@ -134,7 +134,7 @@ class Pass(TorchFunctionMode):
         for span in flow.spans:
             outgoing = self._units.outgoing[span.layer]
             if fits and weight is not None:
-                outgoing.taken_by(span.columns(weight.detach()))
+                outgoing.taken_by(self._names[id(weight)], span.columns(weight.detach()))
             else:
                 outgoing.goes_elsewhere = True
 

@@ -32,13 +32,14 @@ class Outgoing:
 
     zero: torch.Tensor
     """Whether all weights seen so far behind a unit are exactly 0, booleans [units]."""
-    num_takers: int = 0
+    takers: list[str] = field(default_factory=list)
+    """Names of their weights."""
     goes_elsewhere: bool = False
     """Whether something else than a known layer looks at the outputs."""
 
-    def taken_by(self, columns: torch.Tensor) -> None:
+    def taken_by(self, name: str, columns: torch.Tensor) -> None:
         """Note weights of a next layer, [out, before, units, after]: those behind unit i are [:, :, i, :]."""
-        self.num_takers += 1
+        self.takers.append(name)
         self.zero &= columns.abs().sum((0, 1, 3)) == 0
 
 
@@ -142,7 +143,7 @@ class UnitTally:
     @property
     def outgoing_reason(self) -> str:
         """Why that is not known; "" where it is."""
-        return ELSEWHERE if self._outgoing.goes_elsewhere else "" if self._outgoing.num_takers else NOWHERE
+        return ELSEWHERE if self._outgoing.goes_elsewhere else "" if self._outgoing.takers else NOWHERE
 
 
 def unit_tally(layer: str, activation: str | None, outgoing: Outgoing, *, can_be_flat: bool) -> UnitTally:

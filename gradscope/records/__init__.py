@@ -43,6 +43,7 @@ from gradscope.records.opened import (
     Timeline,
     TimelineLayer,
 )
+from gradscope.records.tried import Trial, TrialCrossing, TrialLayer, TrialPoint, TrialVerdict, TryReport
 
 __all__ = [
     "ALL_LAYERS",
@@ -82,6 +83,12 @@ __all__ = [
     "Timeline",
     "TimelineFile",
     "TimelineLayer",
+    "Trial",
+    "TrialCrossing",
+    "TrialLayer",
+    "TrialPoint",
+    "TrialVerdict",
+    "TryReport",
     "UnitActivity",
     "Verdict",
     "ZeroAnatomy",

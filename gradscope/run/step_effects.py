@@ -14,6 +14,7 @@ from gradscope.settings import NUM_BATCHES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gradscope.records import Slice
     from gradscope.run.given import Means
     from gradscope.run.inputs import Array, RunSlices
     from gradscope.run.interventions import Interventions
@@ -70,6 +71,30 @@ def moment_effects(
         return str(error)
 
 
+def own_columns_of(found: Any, wanted: Slice, known: RunSlices, means: Means) -> Mapping[str, Array] | str:
+    """Which columns of which layers take a slice directly; or why that is not known.
+
+    Args:
+        found: a recomputation, whatever the algorithm, of rows where the slice moves.
+        wanted: the slice.
+        known: the run's slices.
+        means: for the settings.
+
+    Raises:
+        UsageError: the user's code failed.
+    """
+    possible = interventions(found.drawing, wanted, known)
+    if isinstance(possible, str):
+        return possible
+    passes = _Passes(found=found, means=means, told=None, total=2)
+    return _own(passes, possible, passes.zeros(Intervention()))
+
+
+def _own(passes: _Passes, possible: Interventions, before: ColumnZeros) -> Mapping[str, Array]:
+    silenced = passes.zeros(Intervention(change=possible.silenced))
+    return own_columns(possible.masks, before.alive(), silenced.alive())
+
+
 @dataclass(kw_only=True, eq=False)
 class _Passes:
     """Gradients of the same batches, one pass an intervention."""
@@ -104,8 +129,7 @@ def _effects(
 ) -> tuple[Effect, ...]:
     """Of every intervention and layer."""
     before = passes.zeros(Intervention())
-    silenced = passes.zeros(Intervention(change=possible.silenced))
-    own = own_columns(possible.masks, before.alive(), silenced.alive())
+    own = _own(passes, possible, before)
     results: list[Effect] = []
     for name, one in possible.by_name.items():
         bare = Effect(step=step, layer=ALL_LAYERS, intervention=name)

@@ -107,6 +107,14 @@ class RecomputedPolicy:
         except (GuestFailed, Mismatch) as problem:
             raise UsageError(str(problem)) from problem
 
+    def fresh_parameters(self, seed: int) -> Mapping[str, torch.Tensor]:
+        """Of a new policy.
+
+        Raises:
+            UsageError: the user's code failed.
+        """
+        return self._fresh(seed).parameters
+
     def _fresh(self, seed: int) -> State:
         chance = draws(seed % (MAX_SEED + 1))
         try:

@@ -1,0 +1,237 @@
+"""TRIAL: which remedy works on this very run, without one new step in the environment.
+
+    a checkpoint and its buffer  -> stream.py    rows of this and the later buffers, in order of collection
+    its networks and optimizers  -> recompute/trainee.py, once as they were and once per remedy (arms.py)
+    the same batches for all     -> training.py  zeros and loss of every gradient step
+    seed by seed                 -> summary.py   difference to the training as it was, interval, verdict
+
+What it cannot say: how the agent would have acted with other weights. The rows are those of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from gradscope.errors import UsageError
+from gradscope.recompute import Recomputed
+from gradscope.records import Trial, TryReport
+from gradscope.run.given import Means
+from gradscope.run.recomputed import recomputation
+from gradscope.run.step_effects import own_columns_of
+from gradscope.trial.arms import NEVER_MOVES, NONE, REMEDIES, Context
+from gradscope.trial.pace import rows_per_update
+from gradscope.trial.stream import stream_of
+from gradscope.trial.summary import trial
+from gradscope.trial.training import Curve, Plan, curve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from gradscope.records import Slice
+    from gradscope.run.find import Progress
+    from gradscope.run.given import Announce
+    from gradscope.run.inputs import RunSlices
+    from gradscope.run.join import Moment
+    from gradscope.run.listing import Opened
+    from gradscope.trial.stream import Stream
+
+MOST_UPDATES: Final = 2000
+"""Gradient steps where nothing is asked for, or as many as the buffers hold rows for."""
+NUM_SEEDS: Final = 3
+NOT_OFF_POLICY: Final = (
+    "trials train on from a replay buffer, which this checkpoint's algorithm does not have"
+)
+NO_SLICE: Final = "no slice is called {name!r}; define it with --slice {name}=A:B"
+
+
+def tried(
+    opened: Opened,
+    *,
+    from_step: int,
+    remedies: Sequence[str] = (),
+    gradient_steps: int | None = None,
+    seeds: int = NUM_SEEDS,
+    name: str = "position",
+    announce: Announce | None = None,
+    progress: Progress | None = None,
+) -> TryReport:
+    """Train on from one checkpoint, once as it was and once per remedy, and compare the zeros.
+
+    An interrupt (KeyboardInterrupt) ends the trainings; what was finished is in the report.
+
+    Args:
+        opened: of one run, as ``one_run`` gives it.
+        from_step: of the checkpoint.
+        remedies: names of REMEDIES; () all of them. ``none`` is always among them.
+        gradient_steps: of each training; None: as many as the later buffers hold rows for, at most 2,000.
+        seeds: trainings of each remedy, on batches of their own.
+        name: of the slice that remedies act on.
+        announce: told of the user's own code before it runs.
+        progress: told of gradient steps done.
+
+    Raises:
+        UsageError: no such step or remedy, or the checkpoint cannot be trained on, with the reason.
+    """
+    chosen = _chosen(remedies)
+    means = Means(settings=opened.settings, given=opened.given, announce=announce)
+    moments = _moments(opened, from_step)
+    context, stream = _context(moments, means, opened.runs[0].slices, name)
+    room = int((len(stream) - stream.start) / context.rows_per_update)
+    plan = Plan(
+        num_updates=gradient_steps or min(room or MOST_UPDATES, MOST_UPDATES),
+        batch_size=context.found.batch_size,
+        settings=opened.settings,
+    )
+    work = _Work(context=context, plan=plan, seeds=range(opened.settings.seed, opened.settings.seed + seeds))
+    work.run(chosen, progress)
+    last = stream.end_after(plan.num_updates * context.rows_per_update)
+    return TryReport(
+        run=moments[0].run,
+        source=opened.found.relative(moments[0].main.source),
+        from_step=from_step,
+        to_step=int(stream.steps[last - 1]) if last > stream.start else from_step,
+        gradient_steps=plan.num_updates,
+        num_seeds=seeds,
+        batch_size=plan.batch_size,
+        slice=name,
+        rows_per_update=context.rows_per_update,
+        trials=work.trials(chosen),
+        is_interrupted=work.is_interrupted,
+        notes=tuple(_notes(context, stream, plan, room)),
+    )
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """Trainings, seed after seed, every remedy within each."""
+
+    context: Context
+    plan: Plan
+    seeds: range
+    is_interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.curves: dict[str, dict[int, Curve]] = {}
+        self.refused: dict[str, str] = {}
+
+    def run(self, chosen: Sequence[str], progress: Progress | None) -> None:
+        """All of them; an interrupt keeps what is finished."""
+        total = len(chosen) * len(self.seeds) * self.plan.num_updates
+        done = 0
+        try:
+            for seed, remedy in ((seed, remedy) for seed in self.seeds for remedy in chosen):
+                self._one(remedy, seed, lambda number, done=done: _told(progress, done + number, total))
+                done += self.plan.num_updates
+        except KeyboardInterrupt:
+            if not self.curves.get(NONE):
+                raise
+            self.is_interrupted = True
+
+    def _one(self, remedy: str, seed: int, told: Any) -> None:
+        if remedy in self.refused:
+            return
+        try:
+            arm = REMEDIES[remedy](self.context, seed)
+            if isinstance(arm, str):
+                self.refused[remedy] = arm
+                return
+            self.curves.setdefault(remedy, {})[seed] = curve(arm, self.context, self.plan, seed, told)
+        except UsageError as problem:
+            if remedy == NONE:
+                raise
+            self.refused[remedy] = str(problem)
+
+    def trials(self, chosen: Sequence[str]) -> tuple[Trial, ...]:
+        """In the order asked for."""
+        return tuple(self._trial(remedy) for remedy in chosen)
+
+    def _trial(self, remedy: str) -> Trial:
+        if remedy in self.refused:
+            reasons = dict.fromkeys(("zero_fraction", "verdict"), self.refused[remedy])
+            return Trial(remedy=remedy, reasons=reasons)
+        settings = self.plan.settings
+        return trial(remedy, self.curves.get(remedy, {}), self.curves.get(NONE, {}), settings)
+
+
+def _told(progress: Progress | None, done: int, total: int) -> None:
+    if progress:
+        progress("training on", done, total)
+
+
+def _chosen(remedies: Sequence[str]) -> list[str]:
+    unknown = [each for each in remedies if each not in REMEDIES]
+    if unknown:
+        raise UsageError(f"--remedy {unknown[0]}: unknown. Known: {', '.join(REMEDIES)}.")
+    return [NONE, *(each for each in REMEDIES if each != NONE and (not remedies or each in remedies))]
+
+
+def _moments(opened: Opened, from_step: int) -> list[Moment]:
+    """The checkpoint's, then those after it that have a buffer."""
+    run = opened.runs[0]
+    own = [each for each in run.moments if each.step == from_step and each.checkpoint is not None]
+    if not own:
+        steps = ", ".join(str(each.step) for each in run.moments if each.checkpoint is not None)
+        raise UsageError(f"--from {from_step}: no checkpoint of that step. Steps: {steps or 'none'}.")
+    later = [each for each in run.moments if each.step is not None and each.step > from_step]
+    return [own[0], *(each for each in later if each.replay is not None)]
+
+
+def _context(moments: Sequence[Moment], means: Means, known: RunSlices, name: str) -> tuple[Context, Stream]:
+    found: Any = recomputation(moments[0], means)
+    if isinstance(found, str):
+        raise UsageError(f"step {moments[0].step} cannot be trained on: {found}.")
+    if not hasattr(found, "trainee"):
+        raise UsageError(f"step {moments[0].step} cannot be trained on: {NOT_OFF_POLICY}.")
+    stream = stream_of(found.drawing, list(_rings(found, moments, means)))
+    wanted = known.named(name) or known.reason or NO_SLICE.format(name=name)
+    ring = found.drawing.ring
+    context = Context(
+        found=found,
+        stream=stream,
+        wanted=wanted,
+        known=known,
+        own=_own(found, stream, wanted, known, means),
+        rows_per_update=rows_per_update(moments),
+        num_environments=int(next(iter(ring.observations.values())).shape[1]),
+    )
+    return context, stream
+
+
+def _rings(found: Any, moments: Sequence[Moment], means: Means) -> Iterator[tuple[int, Any]]:
+    yield moments[0].step or 0, found.drawing.ring
+    if means.given.replay is None:
+        for each in moments[1:]:
+            ring = each.replay.opened().ring if each.replay is not None else None
+            if ring is not None and each.step is not None:
+                yield each.step, ring
+
+
+def _own(
+    found: Any, stream: Stream, wanted: Slice | str, known: RunSlices, means: Means
+) -> Mapping[str, Any] | str:
+    """The slice's own columns, seen where it moves: in the latest buffer."""
+    if isinstance(wanted, str):
+        return wanted
+    latest = replace(found, drawing=replace(found.drawing, ring=stream.drawings[-1].ring))
+    own = own_columns_of(latest, wanted, known, means)
+    if isinstance(own, str):
+        return own
+    return own or NEVER_MOVES
+
+
+def _notes(context: Context, stream: Stream, plan: Plan, room: int) -> Iterator[str]:
+    yield from stream.notes
+    if plan.num_updates > room:
+        held = (
+            f"after gradient step {room:,} no new rows come in"
+            if room > 0
+            else "no later buffer has new rows"
+        )
+        yield f"{held}: batches go on being drawn from the newest buffer"
+    if isinstance(context.own, str):
+        yield f"zeros are counted over all weights, the slice's own columns among them: {context.own}"
+    if context.found.drawing.normalizer is not None:
+        yield "observations are normalised with the statistics of the checkpoint throughout"
+    if not isinstance(context.found, Recomputed):
+        yield "the user's own code ran (--trust)"

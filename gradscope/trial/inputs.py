@@ -1,0 +1,95 @@
+"""Remedies that stand before the network's first layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gradscope.recompute.batches import Batch
+    from gradscope.records import Slice
+    from gradscope.run.inputs import RunSlices
+
+_BARS: Final = 2
+NOT_FLOATS: Final = "the observations are whole numbers or images"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InputModule:
+    """A module that one entry of the observations goes through."""
+
+    key: str
+    module: torch.nn.Module
+    shape: tuple[int, ...]
+    """[rows, ...] that the module takes, -1 for the rows."""
+
+    def on(self, one: Batch) -> Batch:
+        """The batch behind the module; what follows is not taken into its statistics."""
+        seen = self._through(one.observations, is_training=True)
+        return replace(
+            one,
+            observations=seen,
+            next_observations=self._through(one.next_observations, is_training=False),
+        )
+
+    def _through(self, observations: Any, *, is_training: bool) -> Any:
+        plain = isinstance(observations, torch.Tensor)
+        values = observations if plain else observations[self.key]
+        self.module.train(is_training)
+        with torch.no_grad():
+            changed = self.module(values.reshape(self.shape)).reshape(values.shape)
+        return changed if plain else {**observations, self.key: changed}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a slice's entry of the observation is laid out in bars."""
+
+    key: str
+    num_features: int
+    shape: tuple[int, ...]
+    slices: Mapping[str, Sequence[int]]
+    """Columns of one bar."""
+
+
+def layout(wanted: Slice, known: RunSlices) -> Layout:
+    """Bars where all slices repeat in each, else the whole observation as one."""
+    shape = known.shapes[wanted.key]
+    own = [each for each in known.slices if each.key == wanted.key]
+    length = known.sequence_length if not wanted.key and len(shape) == 1 else None
+    num_bars = shape[0] if len(shape) == _BARS else length or 1
+    size = 1
+    for each in shape:
+        size *= each
+    if any(each.flat for each in own):
+        num_bars = 1
+    features = size // num_bars
+    columns = {each.name: tuple(each.columns) for each in own if max(each.columns) < features}
+    return Layout(
+        key=wanted.key,
+        num_features=features,
+        shape=(-1, num_bars, features) if num_bars > 1 else (-1, features),
+        slices=columns,
+    )
+
+
+def slice_normalizer(found: Layout) -> InputModule:
+    """The case's first fix: each slice by its own statistics, the position part a tenth."""
+    from gradscope.remedy import SliceNormalizer  # noqa: PLC0415  torch modules, only where it is tried
+
+    return _module(found, SliceNormalizer(found.num_features, dict(found.slices)))
+
+
+def input_layer_norm(found: Layout) -> InputModule:
+    """A layer norm for each slice of a bar, without weights of its own."""
+    from gradscope.remedy import InputLayerNorm  # noqa: PLC0415  torch modules, only where it is tried
+
+    return _module(found, InputLayerNorm(found.num_features, dict(found.slices), affine=False))
+
+
+def _module(found: Layout, module: torch.nn.Module) -> InputModule:
+    return InputModule(key=found.key, module=module, shape=found.shape)
