@@ -101,7 +101,12 @@ class Trainee:
     """Updates done here."""
     _follow: Callable[[float], None]
     """Targets follow by a fraction."""
+    session: Callable[[], AbstractContextManager[None]]
+    """Updates are done in its block. Where it begins and ends the process changes to the user's code and
+    back, which costs more than a small update. Raises UsageError where that code failed."""
     _turn: Callable[[Draws], AbstractContextManager[torch.Generator]]
+    _keep: Callable[[], Callable[[], None]]
+    """Remembers what a pass of the user's modules changes by the way; what it gives puts that back."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -113,7 +118,7 @@ class Trainee:
         return next(part for part in self.parts if name in part.names)
 
     def update(self, one: Batch, drawn: Draws, *, num_calls: int | None = None) -> Gradients:
-        """One update: losses, every optimizer's step, targets.
+        """One update: losses, every optimizer's step, targets. Only in a block of ``session()``.
 
         Args:
             one: the batch.
@@ -122,17 +127,18 @@ class Trainee:
 
         Returns:
             What the optimizers saw, the actor's gradient also where this update leaves it alone.
-
-        Raises:
-            UsageError: the user's code failed.
         """
         calls = self.num_calls, self.num_calls if num_calls is None else num_calls
         with self._turn(drawn) as noise, torch.enable_grad():
-            found = self.losses.gradients(self.parameters, one, noise, self._critic())
+            stepping = self._critic()
+            found = self.losses.gradients(self.parameters, one, noise, stepping)
             self.num_updates += 1
+            moves_actor = self.rhythm.moves_actor(self.num_updates)
+            if stepping is not None and not moves_actor:
+                # The library does not run its actor at this update: neither chance nor statistics moved.
+                stepping.put_back()
             for part in self.parts:
-                waits = part.name == ACTOR and not self.rhythm.moves_actor(self.num_updates)
-                if part.name != CRITIC and not waits:
+                if part.name != CRITIC and (part.name != ACTOR or moves_actor):
                     part.apply(self.parameters, found.by_layer)
             if self.rhythm.moves_targets(self.num_updates, self.num_done, calls):
                 self._follow(self.rhythm.tau)
@@ -140,31 +146,31 @@ class Trainee:
         return found
 
     def looked_at(self, one: Batch, drawn: Draws) -> Gradients:
-        """The same without any step.
-
-        Raises:
-            UsageError: the user's code failed.
-        """
+        """The same without any step."""
         with self._turn(drawn) as noise, torch.enable_grad():
             own_weights(self.parameters)
             return self.losses.gradients(self.parameters, one, noise, _StandingStill())
 
     def _critic(self) -> _Stepping | None:
         part = next((each for each in self.parts if each.name == CRITIC), None)
-        return None if part is None else _Stepping(part=part)
+        return None if part is None else _Stepping(part=part, keep=self._keep)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class _Stepping:
     """The critic's step, done on the critic itself: the actor's loss comes after it, as in the library."""
 
     part: Part
+    keep: Callable[[], Callable[[], None]]
+    put_back: Callable[[], None] = field(default=lambda: None)
+    """Undoes what the actor's pass changed by the way."""
 
     def stepped(
         self, parameters: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Nothing new: the parameters given have moved."""
         self.part.apply(parameters, gradients)
+        self.put_back = self.keep()
         return {}
 
 

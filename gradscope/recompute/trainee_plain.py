@@ -57,7 +57,9 @@ def plain_trainee(training: Training, losses: Losses, weights: Mapping[str, torc
         num_updates=num_updates,
         num_calls=num_calls,
         _follow=follow,
+        session=nullcontext,
         _turn=lambda drawn: nullcontext(drawn.noise),
+        _keep=lambda: lambda: None,
     )
 
 

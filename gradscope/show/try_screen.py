@@ -38,6 +38,8 @@ WORDS: Final = {
     TrialVerdict.UNCLEAR: ("is not clear", "are not clear"),
     TrialVerdict.NO_EFFECT: ("has no effect", "have no effect"),
 }
+TELLING: Final = (TrialVerdict.HELPS, TrialVerdict.HARMS)
+"""Verdicts with the zeros that are left behind each name."""
 MOST_LAYERS: Final = 4
 SHOWN_FROM: Final = 0.05
 """Difference of a layer's zeros that is worth a row."""
@@ -75,10 +77,13 @@ def answer(report: TryReport) -> str:
         same = [each for each in report.trials if each.verdict is verdict]
         if not same:
             continue
-        best = min(same, key=lambda each: each.zero_fraction if each.zero_fraction is not None else 1.0)
-        shown = f" ({percent(best.zero_fraction)})" if verdict is TrialVerdict.HELPS else ""
-        names = [best, *(each for each in same if each is not best)]
-        listed = ", ".join(f"{each.remedy}{shown if each is best else ''}" for each in names)
+        same.sort(key=lambda each: each.zero_fraction if each.zero_fraction is not None else 1.0)
+        # How far each helps: from a half to a third of zeros is help and no cure.
+        shown = [
+            f"{each.remedy} ({percent(each.zero_fraction)})" if verdict in TELLING else each.remedy
+            for each in same
+        ]
+        listed = ", ".join(shown)
         parts.append(f"{listed} {WORDS[verdict][len(same) > 1]}")
     return f"{start} {sentence('; '.join(parts))}." if parts else start
 

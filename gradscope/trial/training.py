@@ -65,16 +65,17 @@ def curve(arm: Arm, context: Context, plan: Plan, seed: int, told: Callable[[int
     zeros = ColumnZeros(tolerance=plan.settings.zero_tolerance, modules=trainee.modules)
     wanted = [name for name in trainee.layers if plan.settings.wants_layer(name)]
     losses: list[float] = []
-    start, environments = trainee.num_calls, max(context.num_environments, 1)
-    for number in range(plan.num_updates):
-        num_new = (number + 1) * context.rows_per_update
-        end = stream.end_after(num_new)
-        one = arm.ready(number, end, stream.batch(drawn.rows, end, plan.batch_size))
-        found = trainee.update(one, drawn, num_calls=start + int(num_new / environments))
-        zeros.add({name: each.detach().numpy() for name, each in found.by_layer.items()}, wanted)
-        losses.append(float("nan") if found.loss is None else float(found.loss))
-        if (number + 1) % HEARTBEAT == 0 or number + 1 == plan.num_updates:
-            told(number + 1)
+    start = trainee.num_calls
+    with trainee.session():
+        for number in range(plan.num_updates):
+            num_new = (number + 1) * context.rows_per_update
+            end = stream.end_after(num_new)
+            one = arm.ready(number, end, stream.batch(drawn.rows, end, plan.batch_size))
+            found = trainee.update(one, drawn, num_calls=start + int(num_new / context.num_environments))
+            zeros.add({name: each.detach().numpy() for name, each in found.by_layer.items()}, wanted)
+            losses.append(float("nan") if found.loss is None else float(found.loss))
+            if (number + 1) % HEARTBEAT == 0 or number + 1 == plan.num_updates:
+                told(number + 1)
     own = {} if isinstance(context.own, str) else context.own
     return Curve(
         zeros=zeros.outside(_complete(zeros, plan.num_updates), own),

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from makers import sb3_ring
 from recompute.library import Case, loaded, trained
+from recompute.user_agents import importable, trusted
 from stable_baselines3.common.utils import polyak_update, set_random_seed
 
+from gradscope.errors import UsageError
+from gradscope.read.sb3_training import sb3_training
+from gradscope.recompute import recompute_gradients
 from gradscope.recompute.batches import batch, draws
+from gradscope.recompute.trainee import Rhythm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +53,9 @@ def updated(found: Any, seed: int) -> Trainee:
     # The library counts from 0 in each train(); here one call does all.
     trainee.rhythm = replace(trainee.rhythm, gradient_steps=0)
     drawn = draws(seed)
-    for _ in range(NUM_UPDATES):
-        trainee.update(batch(found.drawing, drawn.rows), drawn)
+    with trainee.session():
+        for _ in range(NUM_UPDATES):
+            trainee.update(batch(found.drawing, drawn.rows), drawn)
     return trainee
 
 
@@ -80,3 +87,67 @@ def test_weights_after_updates_are_the_librarys(case: Case, tmp_path: Path) -> N
     assert_same_weights(trainee, model)
     moved = [name for name, each in model.policy.state_dict().items() if not torch.equal(each, before[name])]
     assert moved
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "extractor"), [("DQN", "Plain"), ("SAC", "Noisy"), ("TD3", "Noisy"), ("TQC", "Plain")]
+)
+def test_the_users_own_classes_train_on_as_in_the_library(
+    algorithm: str, extractor: str, tmp_path: Path
+) -> None:
+    """Noisy has dropout and batch norm: its draws and its statistics are the library's too."""
+    with importable(tmp_path) as users:
+        case = Case(
+            algorithm=algorithm,
+            policy_kwargs={"net_arch": [8], "features_extractor_class": getattr(users, extractor)},
+        )
+        checkpoint = trained(case, tmp_path)[-1]
+        model = loaded(case, checkpoint)
+    found = trusted(checkpoint, tmp_path)
+    if "target_network" in found.reasons:
+        model._on_step()
+    trainee = updated(found, 5)
+    set_random_seed(5)
+    model.train(gradient_steps=NUM_UPDATES, batch_size=16)
+    assert_same_weights(trainee, model)
+    statistics = {name: each for name, each in model.policy.state_dict().items() if "running_" in name}
+    own = found._state.live.policy.state_dict()
+    assert bool(statistics) == (extractor == "Noisy")
+    # What the recomputation itself holds is as it was.
+    again = trusted(checkpoint, tmp_path)._state.live.policy.state_dict()
+    assert all(torch.equal(own[name], again[name]) for name in own)
+
+
+def test_a_trainee_leaves_the_recomputation_as_it_was(tmp_path: Path) -> None:
+    found = trained(Case(algorithm="SAC"), tmp_path)[-1].recomputed()
+    before = {name: each.copy() for name, each in next(found.batches()).gradients.items()}
+    one, other = updated(found, 5), updated(found, 5)
+    for name, weight in one.parameters.items():
+        assert torch.equal(weight, other.parameters[name]), name
+    after = next(found.batches()).gradients
+    assert all(np.array_equal(after[name], each) for name, each in before.items())
+
+
+def test_an_optimizer_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
+    checkpoint = trained(Case(algorithm="DQN"), tmp_path)[-1]
+    training = replace(sb3_training(checkpoint.zip), optimizers={})
+    found = recompute_gradients(training, sb3_ring(checkpoint.ring), None, batches=1, batch_size=16, seed=0)
+    with pytest.raises(UsageError, match="holds no optimizer of the policy"):
+        found.trainee()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "moved"),
+    [
+        ("DQN", {"target_interval": 10}, [4, 9]),
+        ("TD3", {"policy_delay": 3}, [2, 5, 8]),
+        ("SAC", {"target_interval": 2, "gradient_steps": 3}, [0, 2, 3, 5, 6, 8, 9]),
+    ],
+)
+def test_targets_move_when_the_library_moves_them(
+    algorithm: str, options: dict[str, int], moved: list[int]
+) -> None:
+    """Two calls of the environments an update; SAC's interval counts within a train() of three updates."""
+    rhythm = Rhythm(algorithm=algorithm, tau=0.1, **options)
+    found = [at for at in range(10) if rhythm.moves_targets(at + 1, at, (2 * at, 2 * at + 2))]
+    assert found == moved

@@ -44,17 +44,22 @@ class Guest:
     _modules: dict[str, ModuleType] = field(default_factory=dict)
     """Imported from the folder: other runs may have modules of the same names."""
     _own: Surroundings | None = None
+    _is_in: bool = False
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Run the user's code in the block: paths, settings and globals as it left them last time.
 
-        What it prints goes to standard error; no ``__pycache__`` is written.
+        What it prints goes to standard error; no ``__pycache__`` is written. A turn within a turn is a part
+        of it.
 
         Raises:
             GuestFailed: instead of whatever its code raises; our own exceptions pass.
         """
-        before, known = surroundings(), set(sys.modules)
+        if self._is_in:
+            yield
+            return
+        before, known, self._is_in = surroundings(), set(sys.modules), True
         with to_standard_error(), warnings.catch_warnings():
             try:
                 self._enter()
@@ -64,6 +69,7 @@ class Guest:
             except BaseException as error:
                 raise GuestFailed(told(error)) from error
             finally:
+                self._is_in = False
                 self._own = surroundings()
                 before.put_back()
                 self._take_modules(known)

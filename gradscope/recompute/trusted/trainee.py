@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.errors import UsageError
 from gradscope.recompute.entropy import ENTROPY
 from gradscope.recompute.trainee import (
     ACTOR,
@@ -20,12 +21,14 @@ from gradscope.recompute.trainee import (
     new_optimizer,
     rhythm_of,
 )
+from gradscope.recompute.trusted.buffers import buffers_of
 from gradscope.recompute.trusted.chance import borrowed
+from gradscope.recompute.trusted.guest import GuestFailed
 from gradscope.recompute.trusted.live import TARGETS, follow
 from gradscope.recompute.trusted.tensors import module_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gradscope.recompute.batches import Draws
     from gradscope.recompute.inputs import Training
@@ -59,10 +62,27 @@ def trusted_trainee(training: Training, guest: Guest, state: State) -> Trainee:
             follow(online, target, tau)
 
     @contextmanager
+    def session() -> Iterator[None]:
+        try:
+            with guest.turn():
+                yield
+        except GuestFailed as problem:
+            raise UsageError(str(problem)) from problem
+
+    @contextmanager
     def turn(drawn: Draws) -> Iterator[torch.Generator]:
-        with guest.turn(), borrowed(drawn.noise, drawn.rows) as noise:
+        with borrowed(drawn.noise, drawn.rows) as noise:
             policy.set_training_mode(True)
             yield noise
+
+    def keep() -> Callable[[], None]:
+        chance, buffers = torch.get_rng_state(), buffers_of(policy)
+
+        def put_back() -> None:
+            torch.set_rng_state(chance)
+            buffers.put_back()
+
+        return put_back
 
     num_updates, num_calls = counts_of(training)
     return Trainee(
@@ -74,7 +94,9 @@ def trusted_trainee(training: Training, guest: Guest, state: State) -> Trainee:
         num_calls=num_calls,
         modules=module_types(policy),
         _follow=catch_up,
+        session=session,
         _turn=turn,
+        _keep=keep,
     )
 
 
