@@ -1,0 +1,182 @@
+"""The screen of ``gradscope compare``: which run is worse, then steps, layers, crossings and inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from gradscope.records import CompareVerdict, Status
+from gradscope.show.compare_rows import (
+    ABSENT,
+    CROSSING_HEADS,
+    LAYER_HEADS,
+    SHIFT_HEADS,
+    STATUS_A,
+    STEP_HEADS,
+    alone,
+    crossing_cells,
+    layer_cells,
+    num_common,
+    run_words,
+    shift_cells,
+    shown_crossings,
+    shown_layers,
+    step_cells,
+)
+from gradscope.show.compare_words import verdict_title
+from gradscope.show.dead_words import unique_end
+from gradscope.show.rows import UNKNOWN, count, plural, safe
+from gradscope.show.screen import STYLES, Column, Look, Page, new_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradscope.records import Comparison
+
+MOST_LAYERS: Final = 6
+MOST_CROSSINGS: Final = 8
+MOST_ALONE: Final = 4
+VERDICT_STYLES: Final = {
+    CompareVerdict.A_WORSE: "bold red",
+    CompareVerdict.B_WORSE: "bold red",
+    CompareVerdict.SAME: "bold green",
+    CompareVerdict.MIXED: "bold yellow",
+    CompareVerdict.UNCLEAR: "bold magenta",
+    CompareVerdict.NOT_COMPARABLE: "bold magenta",
+}
+DROPPED: Final = {
+    **dict.fromkeys(("clip A", "clip B"), 4),
+    **dict.fromkeys(("positions A", "positions B"), 3),
+    **dict.fromkeys(("norm A", "norm B"), 1),
+    "95 % interval": 2,
+    "parts at": 1,
+}
+SHIFT_DROPPED: Final = {
+    **dict.fromkeys(("status A", "status B"), 2),
+    **dict.fromkeys(("active A", "active B"), 1),
+}
+STATUSES: Final = {status.value: status for status in Status}
+
+
+def compare_screen(found: Comparison, look: Look) -> str:
+    """Verdict first; then what it rests on, and what bounds it."""
+    page = Page(look)
+    page.line(f"gradscope compare {safe(found.a.path)} {safe(found.b.path)}", "bold")
+    page.line(run_words("A", found.a), "dim")
+    page.line(run_words("B", found.b), "dim")
+    page.line()
+    page.line(f"Verdict: {verdict_title(found.verdict)}.", VERDICT_STYLES[found.verdict])
+    page.line(safe(found.reason))
+    for text in found.warnings:
+        page.bullet(safe(text))
+    _add_steps(page, found)
+    _add_layers(page, found)
+    _add_crossings(page, found)
+    _add_shift(page, found)
+    if found.notes:
+        page.line()
+    for text in found.notes:
+        page.bullet(safe(text), "dim")
+    return page.text()
+
+
+def _add_steps(page: Page, found: Comparison) -> None:
+    if not found.steps:
+        return
+    page.line()
+    rows = [_colored(step_cells(step)) for step in found.steps]
+    numbers = all(row[0].plain.replace(",", "").isdigit() for row in rows)
+    columns = _columns(STEP_HEADS, DROPPED, "" if numbers else "step")
+    page.table(new_table(page.look, columns, rows))
+    signs = []
+    if any(step.a is None or step.b is None for step in found.steps):
+        signs.append(f"{ABSENT} = no snapshot of this step")
+    if any(cell.plain == UNKNOWN for row in rows for cell in row[:STATUS_A]):
+        signs.append(f"{UNKNOWN} = not known, which is not 0")
+    if signs:
+        page.line(f"{'; '.join(signs)}.", "dim")
+
+
+def _add_layers(page: Page, found: Comparison) -> None:
+    in_both, others = num_common(found), alone(found)
+    if not found.layers:
+        return
+    shown = shown_layers(found)
+    steps = {layer.step for layer in found.layers if layer.step is not None}
+    page.heading(f"Layers at the last common step, {count(max(steps))}" if steps else "Layers")
+    if shown:
+        columns = _columns(LAYER_HEADS, DROPPED, "layer")
+        rows = [_colored(layer_cells(layer, point)) for layer, point in shown[:MOST_LAYERS]]
+        if not any(point.interval for _, point in shown):
+            at = LAYER_HEADS.index("95 % interval")
+            columns = columns[:at] + columns[at + 1 :]
+            rows = [row[:at] + row[at + 1 :] for row in rows]
+        page.table(new_table(page.look, columns, rows))
+        if len(shown) > MOST_LAYERS:
+            page.line(f"and {len(shown) - MOST_LAYERS} more; --json lists them all", "dim")
+    same = in_both - len(shown)
+    if in_both:
+        page.line(_same_words(found, same, in_both), "dim" if shown else "")
+    names = [layer.name for layer in found.layers]
+    for letter, own in others.items():
+        if own:
+            listed = ", ".join(safe(unique_end(name, names)) for name in own[:MOST_ALONE])
+            more = f" and {len(own) - MOST_ALONE} more" if len(own) > MOST_ALONE else ""
+            page.bullet(f"only {letter} has {listed}{more}")
+
+
+def _same_words(found: Comparison, same: int, in_both: int) -> str:
+    unknown = sum(
+        layer.verdict is CompareVerdict.NOT_COMPARABLE and None not in {layer.shape_a, layer.shape_b}
+        for layer in found.layers
+    )
+    others = f"{same - unknown} of {plural(in_both, 'layer')} that both have: no difference that counts"
+    return f"{others}{f'; {unknown}: not known' if unknown else ''}."
+
+
+def _add_crossings(page: Page, found: Comparison) -> None:
+    shown = shown_crossings(found)
+    if not found.steps:
+        return
+    page.heading("Crossings (first step at or above a limit)")
+    if not shown:
+        page.line("none in A or B" if found.a.num_measured and found.b.num_measured else "none known")
+        return
+    rows = [_colored(crossing_cells(each)) for each in shown[:MOST_CROSSINGS]]
+    kinds = {"limit": "left", "layer": "name"}
+    page.table(
+        new_table(page.look, [Column(head, kinds.get(head, "right")) for head in CROSSING_HEADS], rows)
+    )
+    if len(shown) > MOST_CROSSINGS:
+        page.line(f"and {len(shown) - MOST_CROSSINGS} more; --json lists them all", "dim")
+
+
+def _add_shift(page: Page, found: Comparison) -> None:
+    if not found.steps:
+        return
+    page.heading("Inputs (shift: each run against its own first window)")
+    if not found.shift:
+        page.line(f"Not compared: {safe(found.reasons.get('shift', 'no inputs'))}.")
+        return
+    rows = []
+    for place, each in enumerate(found.shift):
+        cells = list(shift_cells(each))
+        if place and found.shift[place - 1].step == each.step:
+            cells[0] = ""
+        rows.append(_colored(cells))
+    page.table(new_table(page.look, _columns(SHIFT_HEADS, SHIFT_DROPPED, "slice"), rows))
+
+
+def _columns(heads: Sequence[str], dropped: dict[str, int], name: str) -> list[Column]:
+    """Columns that are ``name``s may be shortened; statuses and verdicts stand left, numbers right."""
+    left = {"status A", "status B", "worse"}
+    return [
+        Column(head, "name" if head == name else "left" if head in left else "right", dropped.get(head, 0))
+        for head in heads
+    ]
+
+
+def _colored(cells: Sequence[str]) -> list[Text]:
+    """Statuses in their colors."""
+    return [Text(safe(cell), style=STYLES[STATUSES[cell]] if cell in STATUSES else "") for cell in cells]
