@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,18 +50,27 @@ def _side(path: Path, shared: Shared) -> Report:
     """One run, scanned and with its shift; or results that were written earlier."""
     from gradscope.cli.settings_asked import bare_slices, settings_of
     from gradscope.cli.terminal import complain, progress_bar
+    from gradscope.cli.work import measuring
     from gradscope.cli.written import is_written, written
+    from gradscope.errors import UsageError
     from gradscope.run.compared import one_run_of, run_report
 
     if is_written(path):
-        return one_run_of(written(path), shared.run)
-    with progress_bar(shared) as progress:
-        # Not a notice: --quiet does not silence what code of the user's runs.
-        return run_report(
-            path,
-            settings_of(shared, [path]),
-            run=shared.run,
-            slices=bare_slices(shared),
-            progress=progress,
-            announce=complain,
-        )
+        if asked := measuring(shared):
+            raise UsageError(f"{path}: holds results, which {asked[0]} cannot change. Name the run's folder.")
+        return replace(one_run_of(written(path), shared.run), path=str(path))
+    settings = settings_of(shared, [path])
+    try:
+        with progress_bar(shared) as progress:
+            # Not a notice: --quiet does not silence what code of the user's runs.
+            return run_report(
+                path,
+                settings,
+                run=shared.run,
+                slices=bare_slices(shared),
+                progress=progress,
+                announce=complain,
+            )
+    except UsageError as error:
+        # A layer or slice may be known in one run only: the line says in which it is not.
+        raise error if str(path) in str(error) else UsageError(f"{path}: {error}") from error

@@ -9,7 +9,7 @@ from gradscope.judge.compare_checks import not_comparable, warnings
 from gradscope.judge.compare_layers import WORSE, compared_crossings, compared_layers
 from gradscope.judge.compare_shift import compared_shift, shift_reasons
 from gradscope.judge.compare_steps import compared_step, pairs
-from gradscope.judge.compare_zeros import MARGIN, differs
+from gradscope.judge.compare_zeros import MARGIN, NO_COMMON_STEP, differs
 from gradscope.records import ComparedRun, CompareVerdict, Comparison
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gradscope.records import ComparedLayer, ComparedStep, Report
 
-NEITHER: Final = "neither run is worse at any step"
+NEITHER: Final = "the verdict is not of one step"
 
 
 def compared_run(report: Report, name: str) -> ComparedRun:
@@ -68,7 +68,7 @@ def comparison(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
     shift = compared_shift(a, b, paired)
     reasons = shift_reasons(a, b, shift) | ({"verdict": why_not} if why_not else {})
     if not decisive or decisive[-1].step is None:
-        reasons["step"] = why_not or ("the snapshots' steps" if decisive else NEITHER)
+        reasons["step"] = why_not or (NO_COMMON_STEP if decisive else NEITHER)
     return Comparison(
         a=one,
         b=other,
@@ -101,7 +101,7 @@ def _notes(
 ) -> Iterator[str]:
     """What bounds the verdict without making the runs unlike."""
     single = [letter for letter, run in (("A", a), ("B", b)) if 1 in run.num_batches]
-    if single:
+    if single and a.num_measured and b.num_measured:
         where = "each" if len(single) == 2 else f"in {single[0]}"  # noqa: PLR2004  both
         yield f"one batch {where}: no interval, so how far batches spread is not known"
     yield from _explained_by_fresh(steps, layers)
@@ -109,7 +109,7 @@ def _notes(
         if step.verdict is CompareVerdict.SAME and step.a and step.b and step.a.status is not step.b.status:
             yield (
                 f"{_at(step.step)}: A is {step.a.status.value}, B {step.b.status.value}, although no layer "
-                "that decides differs: one is at the edge of a limit, or could not be judged"
+                "that decides differs: one is at the edge of a limit, or fresh networks differ"
             )
 
 
@@ -138,11 +138,12 @@ def _at(step: int | None) -> str:
 
 
 def _void_step(step: ComparedStep, why: str) -> ComparedStep:
-    keys = ("difference", "difference_beyond_fresh", "verdict", "layer")
+    keys = ("difference", "difference_beyond_fresh", "interval", "verdict", "layer")
     return replace(
         step,
         difference=None,
         difference_beyond_fresh=None,
+        interval=None,
         verdict=CompareVerdict.NOT_COMPARABLE,
         layer=None,
         reasons={**step.reasons, **dict.fromkeys(keys, why)},

@@ -44,7 +44,7 @@ def not_comparable(a: ComparedRun, b: ComparedRun, pairs: Sequence[Pair]) -> str
     """Why nothing at all can be compared; empty where something can."""
     for letter, run in (("A", a), ("B", b)):
         if not run.num_snapshots:
-            return f"{letter} has no snapshot"
+            return f"no snapshot could be read in {letter}"
     if a.zero_tolerance != b.zero_tolerance:
         return f"a zero is |g| <= {a.zero_tolerance:g} in A and |g| <= {b.zero_tolerance:g} in B"
     if any(pair.known for pair in pairs):
@@ -78,7 +78,8 @@ def _limits(a: ComparedRun, b: ComparedRun) -> Iterator[str]:
 
 def _layers(layers: Sequence[ComparedLayer]) -> Iterator[str]:
     in_both = [layer for layer in layers if layer.shape_a and layer.shape_b]
-    if layers and not in_both:
+    alone = {letter for layer in layers for letter in "AB" if _has(layer, letter)}
+    if len(alone) == len("AB") and not in_both:
         yield "no layer has the same name in both: only totals and statuses are compared"
     unlike = [layer for layer in in_both if layer.shape_a != layer.shape_b]
     for layer in unlike[:MOST_NAMED]:
@@ -89,6 +90,10 @@ def _layers(layers: Sequence[ComparedLayer]) -> Iterator[str]:
     bare = [point for point in known if "difference_beyond_fresh" in point.reasons and point.difference]
     if bare:
         yield f"{bare[0].reasons['difference_beyond_fresh']}: such layers are compared as they are"
+
+
+def _has(layer: ComparedLayer, letter: str) -> bool:
+    return (layer.shape_a if letter == "A" else layer.shape_b) is not None
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from gradscope.judge.compare_zeros import MARGIN, which, zero_difference
+from gradscope.judge.compare_zeros import MARGIN, NO_COMMON_STEP, which, zero_difference
 from gradscope.judge.status import deciding_layers, unexpected_layer_fraction
 from gradscope.records import (
     ALL_LAYERS,
@@ -73,7 +73,7 @@ def layer_points(pair: Pair) -> dict[str, LayerPoint]:
             difference_beyond_fresh=found.difference_beyond_fresh,
             interval=found.interval,
             verdict=found.verdict,
-            reasons=found.reasons,
+            reasons={**found.reasons, **({} if pair.step is not None else {"step": NO_COMMON_STEP})},
         )
     return points
 
@@ -121,6 +121,8 @@ def _layer(
         reasons |= dict.fromkeys(("step", "difference", "verdict", "parted_step"), why)
     elif parted is None:
         reasons["parted_step"] = NEVER_PARTS
+    if last is not None and last.step is None:
+        reasons |= dict.fromkeys(("step", "parted_step"), NO_COMMON_STEP)
     if last is not None and "verdict" in last.reasons:
         reasons["verdict"] = last.reasons["verdict"]
     return ComparedLayer(

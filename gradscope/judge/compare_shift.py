@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gradscope.judge.compare_zeros import NO_COMMON_STEP
 from gradscope.records import ComparedShift, ComparedSlice
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 NO_SLICE: Final = "no such slice"
 NOT_MEASURED: Final = "not measured; `report -o FILE.json` writes it, `scan` does not"
-NO_COMMON_STEP: Final = "no step at which both have inputs"
+NO_INPUTS: Final = "no step at which both have inputs"
 _MEASURES: Final = ("activity", "wasserstein", "rms", "rms_ratio")
 
 
@@ -36,7 +37,7 @@ def shift_reasons(a: Report, b: Report, shift: Sequence[ComparedShift]) -> dict[
     if shift:
         return {}
     whys = [f"{name}: {why}" for name, report in (("A", a), ("B", b)) if (why := _why(report))]
-    return {"shift": "; ".join(whys) or NO_COMMON_STEP}
+    return {"shift": "; ".join(whys) or NO_INPUTS}
 
 
 def reference_steps(report: Report) -> tuple[int | None, ...]:
@@ -63,7 +64,8 @@ def _slices(step: int | None, one: StepShift, other: StepShift) -> list[Compared
             slice=name,
             a=in_a.get(name),
             b=in_b.get(name),
-            reasons={side: NO_SLICE for side, known in (("a", in_a), ("b", in_b)) if name not in known},
+            reasons={side: NO_SLICE for side, known in (("a", in_a), ("b", in_b)) if name not in known}
+            | ({} if step is not None else {"step": NO_COMMON_STEP}),
         )
         for name in dict.fromkeys([*in_a, *in_b])
     ]
@@ -71,6 +73,7 @@ def _slices(step: int | None, one: StepShift, other: StepShift) -> list[Compared
 
 def _slice(found: SliceShift, step: StepShift) -> ComparedSlice:
     return ComparedSlice(
+        step=step.step,
         is_reference=step.is_reference,
         activity=found.activity,
         wasserstein=found.wasserstein,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from gradscope.judge.compare_layers import WORSE, layer_points
-from gradscope.judge.compare_zeros import ZeroDifference, worse, zero_difference
+from gradscope.judge.compare_zeros import NO_COMMON_STEP, ZeroDifference, worse, zero_difference
 from gradscope.judge.status import deciding_layers, judged_fractions
 from gradscope.records import (
     ALL_LAYERS,
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from gradscope.records import LayerPoint, Report, SnapshotGradient
 
-POOLED: Final = "intervals are of single layers"
+    Voice = tuple[CompareVerdict, float, str]
+    """What one layer, or the pooled total "*", says; by how much; its name."""
+
+NO_INTERVAL: Final = "not every layer has one"
 NO_STEP: Final = "the file does not tell its step"
 NOTHING: Final = (ALL_LAYERS, None, None, None)
 SNAPSHOT_FIELDS: Final = frozenset(each.name for each in fields(ComparedSnapshot))
@@ -66,20 +69,22 @@ def compared_step(pair: Pair, *, same_limits: bool) -> ComparedStep:
         if one is None
     }
     if pair.step is None:
-        reasons["step"] = "the only snapshots of both runs" if a and b else NO_STEP
+        reasons["step"] = NO_COMMON_STEP if a and b else NO_STEP
     if a is None or b is None:
         why = reasons["a" if a is None else "b"]
-        keys = ("difference", "difference_beyond_fresh", "verdict")
+        keys = ("difference", "difference_beyond_fresh", "interval", "verdict")
         return ComparedStep(step=pair.step, a=a, b=b, reasons=reasons | dict.fromkeys(keys, why))
     pooled = zero_difference(a, b)
     verdict, layer, why = _verdict(pair, pooled, same_limits=same_limits)
-    reasons |= {key: text for key, text in pooled.reasons.items() if key not in {"interval", "verdict"}}
+    reasons |= {key: text for key, text in pooled.reasons.items() if key != "verdict"}
+    plain = _plain_difference(pair)
     return ComparedStep(
         step=pair.step,
         a=a,
         b=b,
-        difference=pooled.difference,
+        difference=plain,
         difference_beyond_fresh=pooled.difference_beyond_fresh,
+        interval=_moved(pooled.interval, (plain or 0.0) - (pooled.difference or 0.0)),
         verdict=verdict,
         layer=layer,
         reasons=reasons | ({"verdict": why} if why else {}),
@@ -94,35 +99,49 @@ def _verdict(
     assert pair.b is not None
     if pooled.verdict is CompareVerdict.NOT_COMPARABLE:
         return pooled.verdict, None, pooled.reasons["verdict"]
-    voices = [(pooled.verdict, abs(pooled.counted), ALL_LAYERS), *_layer_voices(pair)]
+    points = _deciding_points(pair)
+    voices: list[Voice] = [(pooled.verdict, abs(pooled.difference or 0.0), ALL_LAYERS)]
+    voices.extend((point.verdict, abs(point.difference or 0.0), name) for name, point in points.items())
     if same_limits:
         voices.extend(_alone(pair))
     heard: set[CompareVerdict] = {verdict for verdict, _, _ in voices if verdict in WORSE}
     if not heard:
-        unclear = [name for verdict, _, name in voices if verdict is CompareVerdict.UNCLEAR]
-        found = CompareVerdict.UNCLEAR if unclear else CompareVerdict.SAME
-        return found, None, f"zeros of {unclear[0]} differ, unclear by how much" if unclear else ""
+        return _neither({ALL_LAYERS: pooled, **points})
     winner = heard.pop() if len(heard) == 1 else _tie(pair, pooled, same_limits=same_limits)
     if winner is CompareVerdict.MIXED:
         return winner, None, "some layers are worse in A, others in B"
     return winner, _clearest(winner, voices), ""
 
 
-def _layer_voices(pair: Pair) -> Iterator[tuple[CompareVerdict, float, str]]:
+def _plain_difference(pair: Pair) -> float | None:
+    if pair.a is None or pair.b is None or pair.a.zero_fraction is None or pair.b.zero_fraction is None:
+        return None
+    return pair.b.zero_fraction - pair.a.zero_fraction
+
+
+def _moved(interval: tuple[float, float] | None, by: float) -> tuple[float, float] | None:
+    """The interval of the plain difference: expected zeros are the same in every batch."""
+    return (interval[0] + by, interval[1] + by) if interval else None
+
+
+def _deciding_points(pair: Pair) -> dict[str, LayerPoint]:
     deciding = {
         layer.name for side in (pair.a, pair.b) if side is not None for layer in deciding_layers(side.layers)
     }
-    for name, point in layer_points(pair).items():
-        if name in deciding:
-            yield point.verdict, _size(point), name
+    return {name: point for name, point in layer_points(pair).items() if name in deciding}
 
 
-def _size(point: LayerPoint) -> float:
-    beyond = point.difference_beyond_fresh
-    return abs((point.difference if beyond is None else beyond) or 0.0)
+def _neither(found: Mapping[str, ZeroDifference | LayerPoint]) -> tuple[CompareVerdict, str | None, str]:
+    """No difference, unless one of them is unclear."""
+    for name, each in found.items():
+        if each.verdict is CompareVerdict.UNCLEAR:
+            which = "all layers together" if name == ALL_LAYERS else name
+            size = 100 * abs(each.difference or 0.0)
+            return each.verdict, None, f"{which}: {size:.1f} points, but {each.reasons['verdict']}"
+    return CompareVerdict.SAME, None, ""
 
 
-def _alone(pair: Pair) -> Iterator[tuple[CompareVerdict, float, str]]:
+def _alone(pair: Pair) -> Iterator[Voice]:
     """A worse status that comes from a layer which the other run does not have."""
     assert pair.a is not None
     assert pair.b is not None
@@ -146,7 +165,7 @@ def _tie(pair: Pair, pooled: ZeroDifference, *, same_limits: bool) -> CompareVer
     return pooled.verdict if pooled.verdict in WORSE else CompareVerdict.MIXED
 
 
-def _clearest(winner: CompareVerdict, voices: Sequence[tuple[CompareVerdict, float, str]]) -> str:
+def _clearest(winner: CompareVerdict, voices: Sequence[Voice]) -> str:
     """The pooled total where it says so too, else the layer that differs most."""
     own = [(size, name) for verdict, size, name in voices if verdict is winner]
     return ALL_LAYERS if own[0][1] == ALL_LAYERS else max(own)[1]
@@ -174,7 +193,9 @@ def _snapshot(snapshot: SnapshotGradient | None) -> ComparedSnapshot | None:
     *_, pooled = (NOTHING, *judged_fractions(snapshot))
     _, _, unexpected, baseline = pooled
     reasons = {key: why for key, why in snapshot.reasons.items() if key in SNAPSHOT_FIELDS}
-    reasons["interval"] = POOLED
+    interval = _interval(snapshot)
+    if interval is None:
+        reasons["interval"] = "one batch" if snapshot.num_batches == 1 else NO_INTERVAL
     if unexpected is None:
         reasons["unexpected_zero_fraction"] = reasons.get("zero_fraction", "no finite gradient value")
     if baseline is None:
@@ -188,6 +209,7 @@ def _snapshot(snapshot: SnapshotGradient | None) -> ComparedSnapshot | None:
         zero_fraction=snapshot.zero_fraction,
         unexpected_zero_fraction=unexpected,
         baseline_zero_fraction=baseline,
+        interval=interval,
         num_nonfinite=snapshot.num_nonfinite,
         norm=snapshot.norm,
         norm_before_clip=snapshot.norm_before_clip,
@@ -196,3 +218,17 @@ def _snapshot(snapshot: SnapshotGradient | None) -> ComparedSnapshot | None:
         status=snapshot.status,
         reasons=reasons,
     )
+
+
+def _interval(snapshot: SnapshotGradient) -> tuple[float, float] | None:
+    """Of the pooled total, from those of its layers: standard deviations of a sum add up at most."""
+    measured = [layer for layer in snapshot.layers if layer.zero_fraction is not None]
+    if snapshot.zero_fraction is None or not all(layer.interval for layer in measured):
+        return None
+    below = above = 0.0
+    for layer in measured:
+        if layer.interval is not None and layer.zero_fraction is not None:
+            below += layer.num_elements * (layer.zero_fraction - layer.interval[0])
+            above += layer.num_elements * (layer.interval[1] - layer.zero_fraction)
+    elements = sum(layer.num_elements for layer in measured)
+    return snapshot.zero_fraction - below / elements, snapshot.zero_fraction + above / elements

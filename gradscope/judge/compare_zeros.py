@@ -19,6 +19,7 @@ NO_FRESH: Final = "the zeros of a fresh network are not known in {runs}"
 NO_INTERVAL: Final = "no interval over batches in {runs}"
 OPPOSITE: Final = "one has more zeros, the other more beyond its fresh network"
 WITHIN: Final = "the batches spread as far as the two differ"
+NO_COMMON_STEP: Final = "the only snapshots of both runs, which have no step in common"
 NOT_KNOWN: Final = "its zeros are not known in {runs}"
 
 
@@ -47,20 +48,15 @@ class ZeroDifference:
     verdict: CompareVerdict = CompareVerdict.NOT_COMPARABLE
     reasons: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def counted(self) -> float:
-        """The difference that the verdict rests on."""
-        beyond = self.difference_beyond_fresh
-        return (self.difference if beyond is None else beyond) or 0.0
-
 
 def zero_difference(a: Zeros, b: Zeros) -> ZeroDifference:
     """Zeros of B minus those of A, expected ones left out; what is unknown stays unknown.
 
-    It counts from 0.05 on. Where both fresh networks are known, what counts is what each run has beyond
-    its own, as for the status; where the plain difference then says the opposite it is unclear. Where both
-    have intervals over batches, so has the difference (MOVER: Zou and Donner 2008, of independent
-    samples), and it is unclear where that reaches 0. NaN or infinite values in one run alone make it worse.
+    It counts from 0.05 on, and where both fresh networks are known, only if what each run has beyond its
+    own differs as much: neither zeros that fresh networks have too, nor fresh networks that differ where
+    the zeros do not, make a run worse. Where these two say the opposite it is unclear. Where both have
+    intervals over batches, so has the difference (MOVER: Zou and Donner 2008, of independent samples), and
+    it is unclear where that reaches 0. NaN or infinite values in one run alone make it worse.
     """
     if a.unexpected_zero_fraction is None or b.unexpected_zero_fraction is None:
         why = NOT_KNOWN.format(runs=which(a.unexpected_zero_fraction, b.unexpected_zero_fraction))
@@ -105,13 +101,13 @@ def _verdict(
     plain: float, beyond: float | None, interval: tuple[float, float] | None
 ) -> tuple[CompareVerdict, str]:
     counted = plain if beyond is None else beyond
-    if not differs(counted):
+    if not (differs(plain) and differs(counted)):
         return CompareVerdict.SAME, ""
-    if differs(plain) and plain * counted < 0:
+    if plain * counted < 0:
         return CompareVerdict.UNCLEAR, OPPOSITE
-    if interval is not None and not _clear(counted - plain, interval):
+    if interval is not None and not (_clear(0.0, interval) and _clear(counted - plain, interval)):
         return CompareVerdict.UNCLEAR, WITHIN
-    return worse(counted), ""
+    return worse(plain), ""
 
 
 def _clear(moved: float, interval: tuple[float, float]) -> bool:

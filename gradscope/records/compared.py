@@ -80,6 +80,7 @@ class ComparedSnapshot:
     baseline_zero_fraction: float | None = None
     """Mean over elements, a layer without one counting as 0."""
     interval: tuple[float, float] | None = None
+    """As wide as if the zeros of all layers rose and fell together from batch to batch."""
     num_nonfinite: int | None = None
     norm: float | None = None
     norm_before_clip: float | None = None
@@ -98,9 +99,11 @@ class ComparedStep:
     a: ComparedSnapshot | None
     b: ComparedSnapshot | None
     difference: float | None = None
-    """Of the pooled ``unexpected_zero_fraction``."""
+    """Of the pooled ``zero_fraction``, as every table shows it."""
     difference_beyond_fresh: float | None = None
-    """The same of what each has beyond its own fresh network, nothing less than 0."""
+    """Of the ``unexpected_zero_fraction`` that each has beyond its own fresh network, nothing less than 0."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of ``difference`` over the batches of both runs."""
     verdict: CompareVerdict = CompareVerdict.NOT_COMPARABLE
     """Of the pooled total and of every layer that holds at least 1 % of a run's elements."""
     layer: str | None = None
@@ -167,6 +170,7 @@ class ComparedCrossing:
 class ComparedSlice:
     """Input shift of one slice in one run, against that run's own reference."""
 
+    step: int | None
     is_reference: bool
     activity: float | None = None
     wasserstein: float | None = None

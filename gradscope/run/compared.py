@@ -105,10 +105,11 @@ def compared(a: Report, b: Report) -> Comparison:
 
 
 def told_apart(a: str, b: str) -> tuple[str, str]:
-    """The ends of two paths, long enough to differ; of one path twice, its last part."""
+    """The ends of two paths, long enough to differ, a file's with its folder; of one path twice the least."""
     one, other = Path(a).absolute().parts, Path(b).absolute().parts
     longest = max(len(one), len(other))
-    least = next((size for size in range(1, longest + 1) if one[-size:] != other[-size:]), 1)
+    start = 2 if Path(a).is_file() and Path(b).is_file() else 1
+    least = next((size for size in range(start, longest + 1) if one[-size:] != other[-size:]), start)
     return "/".join(one[-least:]), "/".join(other[-least:])
 
 

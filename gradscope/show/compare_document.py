@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gradscope.records import ComparedGradient, ComparedSnapshot, ComparedStep, Comparison, LayerPoint
 
 COMPARE: Final = "gradscope/compare/1"
-_SIDE: Final = ("zero_fraction", "baseline_zero_fraction", "norm")
+_SIDE: Final = ("zero_fraction", "unexpected_zero_fraction", "baseline_zero_fraction", "norm")
 COLUMNS: Final = (
     *("step", "layer"),
     *(f"{key}_{side}" for key in (*_SIDE, "status") for side in ("a", "b")),

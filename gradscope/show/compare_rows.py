@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gradscope.records import ALL_LAYERS, CompareVerdict, Status
 from gradscope.show.rows import UNKNOWN, count, number, percent, plural, points, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradscope.records import (
         ComparedCrossing,
         ComparedLayer,
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
         LayerPoint,
     )
 
+Item = TypeVar("Item")
 ABSENT: Final = "-"
 """What a table shows where a run has no snapshot, layer or slice."""
+REFERENCE: Final = "first"
+"""Where a shift would be that of the reference against itself."""
 WORSE: Final = {
     CompareVerdict.A_WORSE: "A",
     CompareVerdict.B_WORSE: "B",
@@ -113,7 +118,7 @@ def layer_cells(layer: ComparedLayer, point: LayerPoint) -> tuple[str, ...]:
         interval,
         point.a.status.value,
         point.b.status.value,
-        count(layer.parted_step) if layer.parted_step is not None else _unparted(layer),
+        count(layer.parted_step) if layer.parted_step is not None else ABSENT,
     )
 
 
@@ -160,13 +165,20 @@ def shift_cells(found: ComparedShift) -> tuple[str, ...]:
     """One slice at one step under ``SHIFT_HEADS``."""
     sides = (found.a, found.b)
     return (
-        count(found.step),
+        _shift_step(found),
         found.slice,
         *(percent(each.activity) if each else ABSENT for each in sides),
-        *(number(each.wasserstein) if each else ABSENT for each in sides),
+        *(_wasserstein(each) for each in sides),
         *(number(each.rms_ratio) if each else ABSENT for each in sides),
         *(_shift_status(each) for each in sides),
     )
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly taken, first and last among them."""
+    number = min(most, len(items))
+    places = {round(at * (len(items) - 1) / max(number - 1, 1)) for at in range(number)}
+    return [items[at] for at in sorted(places)]
 
 
 def _step(step: ComparedStep) -> str:
@@ -178,16 +190,24 @@ def _step(step: ComparedStep) -> str:
     return " / ".join(dict.fromkeys(names))
 
 
+def _shift_step(found: ComparedShift) -> str:
+    steps = dict.fromkeys(each.step for each in (found.a, found.b) if each)
+    return " / ".join(map(count, steps))
+
+
+def _wasserstein(found: ComparedSlice | None) -> str:
+    """Of the reference it would be 0 by definition."""
+    if found is None:
+        return ABSENT
+    return REFERENCE if found.is_reference else number(found.wasserstein)
+
+
 def _clip(snapshot: ComparedSnapshot | None) -> str:
     if snapshot is None:
         return ABSENT
     if snapshot.clip_coefficient is not None:
         return number(snapshot.clip_coefficient)
     return "none" if "does not clip" in snapshot.reasons.get("clip_coefficient", "") else UNKNOWN
-
-
-def _unparted(layer: ComparedLayer) -> str:
-    return "always" if layer.step is None else ABSENT
 
 
 def _crossed(at: CrossedAt | None, why: str) -> str:
@@ -203,4 +223,4 @@ def _worst(found: ComparedCrossing) -> float:
 def _shift_status(found: ComparedSlice | None) -> str:
     if found is None:
         return ABSENT
-    return "reference" if found.is_reference else found.status.value
+    return REFERENCE if found.is_reference else found.status.value

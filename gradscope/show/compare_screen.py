@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -16,6 +17,7 @@ from gradscope.show.compare_rows import (
     STEP_HEADS,
     alone,
     crossing_cells,
+    evenly,
     layer_cells,
     num_common,
     run_words,
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
 MOST_LAYERS: Final = 6
 MOST_CROSSINGS: Final = 8
 MOST_ALONE: Final = 4
+MOST_INPUT_STEPS: Final = 5
+WORSE_MEANS: Final = (
+    "worse: by {points} or more, and as much beyond each run's own fresh network, in all layers together "
+    "or in one that holds 1 % of the elements."
+)
+SHIFT_EXPLAINED: Final = (
+    "shift: Wasserstein distance to that window in its standard deviations (first: that window itself); "
+    "ratio: rms against the other slices' columns (above 10 is a scale mismatch)."
+)
 VERDICT_STYLES: Final = {
     CompareVerdict.A_WORSE: "bold red",
     CompareVerdict.B_WORSE: "bold red",
@@ -70,10 +81,8 @@ def compare_screen(found: Comparison, look: Look) -> str:
     page.line(safe(found.reason))
     for text in found.warnings:
         page.bullet(safe(text))
-    _add_steps(page, found)
-    _add_layers(page, found)
-    _add_crossings(page, found)
-    _add_shift(page, found)
+    if found.a.num_snapshots and found.b.num_snapshots:
+        _add_tables(page, found)
     if found.notes:
         page.line()
     for text in found.notes:
@@ -81,14 +90,20 @@ def compare_screen(found: Comparison, look: Look) -> str:
     return page.text()
 
 
+def _add_tables(page: Page, found: Comparison) -> None:
+    _add_steps(page, found)
+    _add_layers(page, found)
+    _add_crossings(page, found)
+    _add_shift(page, found)
+
+
 def _add_steps(page: Page, found: Comparison) -> None:
-    if not found.steps:
-        return
     page.line()
     rows = [_colored(step_cells(step)) for step in found.steps]
     numbers = all(row[0].plain.replace(",", "").isdigit() for row in rows)
     columns = _columns(STEP_HEADS, DROPPED, "" if numbers else "step")
     page.table(new_table(page.look, columns, rows))
+    page.line(WORSE_MEANS.format(points=f"{100 * found.margin:g} points"), "dim")
     signs = []
     if any(step.a is None or step.b is None for step in found.steps):
         signs.append(f"{ABSENT} = no snapshot of this step")
@@ -121,9 +136,14 @@ def _add_layers(page: Page, found: Comparison) -> None:
     names = [layer.name for layer in found.layers]
     for letter, own in others.items():
         if own:
-            listed = ", ".join(safe(unique_end(name, names)) for name in own[:MOST_ALONE])
+            listed = ", ".join(safe(_ending(name, names)) for name in own[:MOST_ALONE])
             more = f" and {len(own) - MOST_ALONE} more" if len(own) > MOST_ALONE else ""
             page.bullet(f"only {letter} has {listed}{more}")
+
+
+def _ending(name: str, names: Sequence[str]) -> str:
+    """The last three parts of a layer's name, more where others end alike."""
+    return max(unique_end(name, names), ".".join(name.split(".")[-3:]), key=len)
 
 
 def _same_words(found: Comparison, same: int, in_both: int) -> str:
@@ -131,14 +151,12 @@ def _same_words(found: Comparison, same: int, in_both: int) -> str:
         layer.verdict is CompareVerdict.NOT_COMPARABLE and None not in {layer.shape_a, layer.shape_b}
         for layer in found.layers
     )
-    others = f"{same - unknown} of {plural(in_both, 'layer')} that both have: no difference that counts"
-    return f"{others}{f'; {unknown}: not known' if unknown else ''}."
+    others = f"no difference that counts in {same - unknown} of the {plural(in_both, 'layer')} that both have"
+    return f"{others}{f', {unknown} not known' if unknown else ''}."
 
 
 def _add_crossings(page: Page, found: Comparison) -> None:
     shown = shown_crossings(found)
-    if not found.steps:
-        return
     page.heading("Crossings (first step at or above a limit)")
     if not shown:
         page.line("none in A or B" if found.a.num_measured and found.b.num_measured else "none known")
@@ -153,19 +171,20 @@ def _add_crossings(page: Page, found: Comparison) -> None:
 
 
 def _add_shift(page: Page, found: Comparison) -> None:
-    if not found.steps:
-        return
     page.heading("Inputs (shift: each run against its own first window)")
     if not found.shift:
         page.line(f"Not compared: {safe(found.reasons.get('shift', 'no inputs'))}.")
         return
     rows = []
-    for place, each in enumerate(found.shift):
-        cells = list(shift_cells(each))
-        if place and found.shift[place - 1].step == each.step:
-            cells[0] = ""
-        rows.append(_colored(cells))
+    by_step = [[*slices] for _, slices in groupby(found.shift, key=lambda each: each.step)]
+    for slices in evenly(by_step, MOST_INPUT_STEPS):
+        for place, each in enumerate(slices):
+            step, *cells = shift_cells(each)
+            rows.append(_colored(["" if place else step, *cells]))
     page.table(new_table(page.look, _columns(SHIFT_HEADS, SHIFT_DROPPED, "slice"), rows))
+    if len(by_step) > MOST_INPUT_STEPS:
+        page.line(f"{MOST_INPUT_STEPS} of {len(by_step)} steps; --json lists them all", "dim")
+    page.line(SHIFT_EXPLAINED, "dim")
 
 
 def _columns(heads: Sequence[str], dropped: dict[str, int], name: str) -> list[Column]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, CompareVerdict, Status
-from gradscope.show.rows import count, percent, plural
+from gradscope.show.rows import count, percent, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradscope.records import (
-        ComparedGradient,
         ComparedSnapshot,
         ComparedStep,
         Comparison,
@@ -32,15 +31,12 @@ def verdict_words(found: Comparison) -> str:
     match found.verdict:
         case CompareVerdict.NOT_COMPARABLE:
             why = found.reasons.get("verdict", "no common step with a known gradient")
-            return f"Not comparable: {why}."
+            return f"{sentence(why)}."
         case CompareVerdict.SAME:
             return _same(found, known)
         case CompareVerdict.UNCLEAR:
             step = next(each for each in known if each.verdict is CompareVerdict.UNCLEAR)
-            return (
-                f"Neither run is shown to be worse: {_when(step)} {step.reasons['verdict']}. "
-                "More batches may tell: --batches."
-            )
+            return f"Neither run is shown to be worse. {sentence(_when(step))}, {step.reasons['verdict']}."
         case CompareVerdict.MIXED:
             return _mixed(found, known)
     return f"{_worse(found, known)} {_since(found, known)}".strip()
@@ -48,9 +44,10 @@ def verdict_words(found: Comparison) -> str:
 
 def _same(found: Comparison, known: Sequence[ComparedStep]) -> str:
     largest = max(known, key=lambda step: abs(step.difference or 0.0))
+    where = f"at any of {len(known)} common steps" if len(known) > 1 else _when(known[0])
     return (
-        f"No difference beyond {_margin(found)} at any of {plural(len(known), 'common step')}: all layers "
-        f"together differ by at most {_points(largest.difference)} ({_when(largest)})."
+        f"Neither run has {_margin(found)} more zeros than the other {where}; all layers together differ by "
+        f"{'at most ' if len(known) > 1 else ''}{_points(largest.difference)}."
     )
 
 
@@ -73,7 +70,8 @@ def _numbers(found: Comparison, step: ComparedStep) -> str:
     if words := _nonfinite(step.a, step.b):
         return words
     if step.layer in {None, ALL_LAYERS}:
-        return f"A has {_side(step.a)}, B {_side(step.b).replace(' zeros', '')}"
+        one, other = percent(step.a.zero_fraction), percent(step.b.zero_fraction)
+        return f"A has {one} zeros ({step.a.status.value}), B {other} ({step.b.status.value})"
     layer = next(each for each in found.layers if each.name == step.layer)
     point = next((each for each in layer.points if each.step == step.step), None)
     if point is None:
@@ -82,11 +80,9 @@ def _numbers(found: Comparison, step: ComparedStep) -> str:
             f"which {'A' if layer.shape_b is None else 'B'} alone has"
         )
     whole = f"all layers together {percent(step.a.zero_fraction)} and {percent(step.b.zero_fraction)}"
-    return f"{layer.name} has {_side(point.a)} in A, {_side(point.b)} in B ({whole})"
-
-
-def _side(one: ComparedSnapshot | ComparedGradient) -> str:
-    return f"{percent(one.zero_fraction)} zeros ({one.status.value})"
+    one, other = percent(point.a.unexpected_zero_fraction), percent(point.b.unexpected_zero_fraction)
+    statuses = f"{point.a.status.value} and {point.b.status.value}"
+    return f"{layer.name} has {one} zeros in A, {other} in B ({statuses}; {whole})"
 
 
 def _nonfinite(a: ComparedSnapshot, b: ComparedSnapshot) -> str:
