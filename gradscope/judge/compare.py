@@ -105,12 +105,23 @@ def _notes(
         where = "each" if len(single) == 2 else f"in {single[0]}"  # noqa: PLR2004  both
         yield f"one batch {where}: no interval, so how far batches spread is not known"
     yield from _explained_by_fresh(steps, layers)
-    for step in steps:
-        if step.verdict is CompareVerdict.SAME and step.a and step.b and step.a.status is not step.b.status:
-            yield (
-                f"{_at(step.step)}: A is {step.a.status.value}, B {step.b.status.value}, although no layer "
-                "that decides differs: one is at the edge of a limit, or fresh networks differ"
-            )
+    yield from _edges(steps)
+
+
+def _edges(steps: Sequence[ComparedStep]) -> Iterator[str]:
+    """Statuses that differ although the zeros do not."""
+    found = [
+        (step, step.a.status.value, step.b.status.value)
+        for step in steps
+        if step.verdict is CompareVerdict.SAME and step.a and step.b and step.a.status is not step.b.status
+    ]
+    if found:
+        step, one, other = found[-1]
+        more = f" (and at {len(found) - 1} more)" if len(found) > 1 else ""
+        yield (
+            f"{_at(step.step)}{more} A is {one}, B {other}, although no layer that decides differs: "
+            "one is at the edge of a limit, or fresh networks differ"
+        )
 
 
 def _explained_by_fresh(steps: Sequence[ComparedStep], layers: Sequence[ComparedLayer]) -> Iterator[str]:

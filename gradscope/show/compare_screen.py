@@ -60,8 +60,8 @@ DROPPED: Final = {
     **dict.fromkeys(("clip A", "clip B"), 4),
     **dict.fromkeys(("positions A", "positions B"), 3),
     **dict.fromkeys(("norm A", "norm B"), 1),
-    "95 % interval": 2,
-    "parts at": 1,
+    "95 % interval": 1,
+    "parts at": 2,
 }
 SHIFT_DROPPED: Final = {
     **dict.fromkeys(("status A", "status B"), 2),
@@ -131,8 +131,8 @@ def _add_layers(page: Page, found: Comparison) -> None:
         if len(shown) > MOST_LAYERS:
             page.line(f"and {len(shown) - MOST_LAYERS} more; --json lists them all", "dim")
     same = in_both - len(shown)
-    if in_both:
-        page.line(_same_words(found, same, in_both), "dim" if shown else "")
+    if words := _same_words(found, same, in_both):
+        page.line(words, "dim" if shown else "")
     names = [layer.name for layer in found.layers]
     for letter, own in others.items():
         if own:
@@ -147,12 +147,15 @@ def _ending(name: str, names: Sequence[str]) -> str:
 
 
 def _same_words(found: Comparison, same: int, in_both: int) -> str:
+    """How many of the layers that both have are alike, and how many unknown; empty where none is either."""
     unknown = sum(
         layer.verdict is CompareVerdict.NOT_COMPARABLE and None not in {layer.shape_a, layer.shape_b}
         for layer in found.layers
     )
-    others = f"no difference that counts in {same - unknown} of the {plural(in_both, 'layer')} that both have"
-    return f"{others}{f', {unknown} not known' if unknown else ''}."
+    alike, of = same - unknown, f"of {plural(in_both, 'common layer')}"
+    if not alike:
+        return f"Not known: {unknown} {of}." if unknown else ""
+    return f"No difference that counts: {alike} {of}{f'; not known: {unknown}' if unknown else ''}."
 
 
 def _add_crossings(page: Page, found: Comparison) -> None:

@@ -59,8 +59,8 @@ def _worse(found: Comparison, known: Sequence[ComparedStep]) -> str:
     assert bad is not None
     assert good is not None
     lost = bad.status.rank >= Status.WARN.rank and good.status is Status.OK
-    head = f"{better} keeps its gradients where {worse} loses them" if lost else f"{worse} is worse"
-    return f"{head}: {_when(step)} {_numbers(found, step)}."
+    numbers = f"{_when(step)} {_numbers(found, step)}."
+    return f"{better} keeps its gradients where {worse} loses them: {numbers}" if lost else sentence(numbers)
 
 
 def _numbers(found: Comparison, step: ComparedStep) -> str:

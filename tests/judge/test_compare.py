@@ -126,7 +126,7 @@ def test_swapping_the_runs_swaps_the_verdict() -> None:
         ({1: 0.1, 2: 0.1}, {1: 0.1, 2: 0.14}, SAME, "at any of 2 common steps"),
         ({1: 0.6, 2: 0.1}, {1: 0.1, 2: 0.6}, MIXED, "A is worse at step 1: A has 59.9 % zeros"),
         ({1: 0.6, 2: 0.1}, {1: 0.1, 2: 0.1}, A_WORSE, "no longer at step 2"),
-        ({1: 0.07, 2: 0.07}, {1: 0.0, 2: 0.0}, A_WORSE, "A is worse: at step 2"),
+        ({1: 0.07, 2: 0.07}, {1: 0.0, 2: 0.0}, A_WORSE, "At step 2 A has 7.0 % zeros (ok), B 0.0 % (ok)"),
         ({1: 0.6}, {2: 0.6, 3: 0.6}, VOID, "No common step: A has step 1, B steps 2 to 3"),
     ],
 )
@@ -317,6 +317,18 @@ def test_differences_that_fresh_networks_have_too_are_a_note() -> None:
     found = compared(a, b)
     assert found.verdict is SAME
     assert any("35.0 points more zeros in A than in B" in each for each in found.notes)
+
+
+def test_statuses_at_the_edge_of_a_limit_are_a_note() -> None:
+    found = compared(by_step("a", {1: 0.26, 2: 0.26}), by_step("b", {1: 0.24, 2: 0.24}))
+    assert found.verdict is SAME
+    assert any("at step 2 (and at 1 more) A is critical, B warn" in each for each in found.notes)
+
+
+def test_nan_in_one_run_is_said_in_numbers() -> None:
+    found = compared(by_step("a", {1: 0.1}), a_run("b", [taken(1, zeros(0.1, num_nonfinite=20))]))
+    assert found.verdict is B_WORSE
+    assert "B has 20 NaN or infinite gradient values, A none" in found.reason
 
 
 def test_nothing_read_is_not_comparable() -> None:
