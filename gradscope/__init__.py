@@ -7,9 +7,10 @@ The path of the data, folder by folder:
                 recompute/ checkpoint + replay buffer become true gradients, where none are stored
                 measure/   arrays become numbers
                 judge/     numbers become findings
-    show_as  <- show/      a Report becomes a screen, JSON, CSV, Markdown, a frame
+    show_as  <- show/      a Report or Comparison becomes a screen, JSON, CSV, Markdown, a frame
 
-``gradscope.scan("checkpoints/")`` gives the same Report as the command line.
+``gradscope.scan("checkpoints/")`` gives the same Report as the command line,
+``gradscope.compare("runs/a", "runs/b")`` the same Comparison.
 Everything is imported when it is first used, so that ``import gradscope`` costs nothing.
 """
 
@@ -23,11 +24,13 @@ from gradscope.version import __version__
 if TYPE_CHECKING:
     from gradscope.api import open_replay, open_snapshot, show_as, to_frame, true_gradients
     from gradscope.errors import GradscopeError, NothingReadable, UnreadableFile, UsageError
-    from gradscope.records import Report
+    from gradscope.records import Comparison, Report
     from gradscope.run import open_run, scan, with_associations, with_shift
+    from gradscope.run.compared import compare
     from gradscope.settings import Limits, Settings
 
 _HOMES = {
+    "Comparison": "records",
     "GradscopeError": "errors",
     "Limits": "settings",
     "NothingReadable": "errors",
@@ -35,6 +38,7 @@ _HOMES = {
     "Settings": "settings",
     "UnreadableFile": "errors",
     "UsageError": "errors",
+    "compare": "run.compared",
     "open_replay": "api",
     "open_run": "run",
     "open_snapshot": "api",
@@ -47,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "GradscopeError",
     "Limits",
     "NothingReadable",
@@ -55,6 +60,7 @@ __all__ = [
     "UnreadableFile",
     "UsageError",
     "__version__",
+    "compare",
     "open_replay",
     "open_run",
     "open_snapshot",

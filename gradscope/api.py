@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UnreadableFile, UsageError
 from gradscope.read import open_file
-from gradscope.records import Replay, Report, Snapshot
+from gradscope.records import Comparison, Replay, Report, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,21 +77,38 @@ def to_frame(report: Report) -> pd.DataFrame:
     return frame(report)
 
 
-def show_as(report: Report, form: str = "terminal", *, width: int = 80) -> str:
-    """The report as text: terminal (``width`` cells), json, csv or markdown.
+def show_as(found: Report | Comparison, form: str = "terminal", *, width: int = 80) -> str:
+    """The report or comparison as text: terminal (``width`` cells), json, csv or markdown.
 
     Raises:
         UsageError: unknown form.
     """
     from gradscope.show import frames, json_document, markdown, scan_screen, screen  # noqa: PLC0415  rich, lazily
 
+    if form not in FORMS:
+        raise UsageError(f"unknown form {form!r}. Known: {', '.join(FORMS)}.")
+    if isinstance(found, Comparison):
+        return _comparison_as(found, form, width)
     match form:
         case "terminal":
-            return scan_screen.scan_screen(report, screen.Look(width=width))
+            return scan_screen.scan_screen(found, screen.Look(width=width))
         case "json":
-            return json_document.as_json(json_document.scan_document(report))
+            return json_document.as_json(json_document.scan_document(found))
         case "csv":
-            return frames.to_csv(frames.to_frame(report))
-        case "markdown":
-            return markdown.markdown(report)
-    raise UsageError(f"unknown form {form!r}. Known: {', '.join(FORMS)}.")
+            return frames.to_csv(frames.to_frame(found))
+        case _:
+            return markdown.markdown(found)
+
+
+def _comparison_as(found: Comparison, form: str, width: int) -> str:
+    from gradscope.show import compare_document, compare_screen, frames, json_document, screen  # noqa: PLC0415  rich, lazily
+
+    match form:
+        case "terminal":
+            return compare_screen.compare_screen(found, screen.Look(width=width))
+        case "json":
+            return json_document.as_json(compare_document.compare_document(found))
+        case "csv":
+            return frames.to_csv(compare_document.compare_frame(found))
+        case _:
+            return compare_document.compare_markdown(found)

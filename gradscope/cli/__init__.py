@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gradscope.cli.compare import compare
 from gradscope.cli.correlate import correlate
 from gradscope.cli.explain import explain
 from gradscope.cli.formats import formats
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 --fail-on reached, 2 wrong usage, 3 some files unreadable, "
     "4 nothing readable.",
 )
-for command in (scan, shift, correlate, explain, report, formats):
+for command in (scan, shift, correlate, explain, report, compare, formats):
     app.command()(command)
 app.command(name="try")(try_)
 app.command(name="help")(help_)

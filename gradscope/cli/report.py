@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def report(path: PathArgument = None, *, shared: Shared) -> int:
     """Answer on one page: what collapsed, when, where, what the inputs did, what is not known."""
     from gradscope.cli.terminal import check_outputs, emit, exit_code
+    from gradscope.cli.written import is_written, written
     from gradscope.show.frames import to_frame
     from gradscope.show.json_document import report_document
     from gradscope.show.markdown import markdown
     from gradscope.show.report_page import report_page
 
     check_outputs(shared)
-    results = path is not None and path.suffix == ".json" and path.is_file()
-    found, whys = (_written(path), {}) if path is not None and results else _measured(path, shared)
+    found, whys = (written(path), {}) if path is not None and is_written(path) else _measured(path, shared)
     emit(
         found,
         shared,
@@ -49,22 +49,3 @@ def _measured(path: Path | None, shared: Shared) -> tuple[Report, dict[str, str]
         report = with_associations(shifted, work.opened, progress=progress, announce=complain)
         whys = run_whys(report, work.opened, announce=complain, progress=progress)
     return report, {run: why_words(report, each) for run, each in whys.items()}
-
-
-def _written(path: Path) -> Report:
-    """A report of results written earlier.
-
-    Raises:
-        UsageError: not JSON, or not ours.
-    """
-    import json
-
-    from gradscope.errors import UsageError
-    from gradscope.show.json_document import report_from
-
-    try:
-        return report_from(json.loads(path.read_text("utf-8")), str(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid JSON: {error}. Write it with -o results.json.") from error

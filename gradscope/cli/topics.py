@@ -70,6 +70,12 @@ torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensor
 gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
 All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
 A replay buffer gives observations, next_observations, actions, rewards, ends.""",
+    "compare": """compare RUN_A RUN_B pairs snapshots by step and layers by name; B - A is in points.
+A run is worse at a step where its zeros, the expected ones left out, are 5 points more than the
+other's, and 5 points more beyond its own fresh network too; in all layers together or in one layer
+of at least 1 % of the elements. Where layers contradict each other, the worse status decides.
+Several batches: what lies within their spread is called unclear. One batch has no spread: it says so.
+Two files are compared whatever their steps; RUN may be results that scan or report wrote with -o.""",
     "exit-codes": """0 done; 1 --fail-on reached; 2 wrong usage or no such PATH; 3 some input could not be
 read (the rest was measured and shown); 4 nothing could be read.""",
 }
@@ -78,7 +84,7 @@ read (the rest was measured and shown); 4 nothing could be read.""",
 def help_(
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
 ) -> int:
-    """Explain a topic: zeros, limits, config, slices, record, recompute, model, exit-codes."""
+    """Explain a topic: zeros, limits, config, slices, record, recompute, model, compare, exit-codes."""
     import sys
 
     from gradscope.errors import UsageError

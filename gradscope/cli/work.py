@@ -63,7 +63,7 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False, re
         last = last_scan(Path.cwd())
         paths = [_shown(Path(path)) for path in last.paths]
         shared = replace(shared, **_kept_options(shared, last.options))
-        notice(f"last scan of this directory: {' '.join([*map(str, paths), *_words(shared)])}", shared)
+        notice(f"last scan of this directory: {' '.join([*map(str, paths), *measuring(shared)])}", shared)
     opened = _opened(paths, shared)
     report, key = _scanned(opened, shared, last, recompute=recompute)
     if remember and shared.run is None:
@@ -119,8 +119,8 @@ def _stored_only(opened: Opened) -> Opened:
     return replace(opened, settings=replace(opened.settings, source="stored"))
 
 
-def _words(shared: Shared) -> list[str]:
-    """Options that hold for a remembered scan, as one would type them."""
+def measuring(shared: Shared) -> list[str]:
+    """Options given that change what is measured, as one would type them."""
     words: list[str] = []
     for name in REMEMBERED:
         value = getattr(shared, name)

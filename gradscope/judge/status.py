@@ -42,13 +42,17 @@ def snapshot_status(layers: Sequence[LayerGradient]) -> Status:
     never ok: one such layer that is unknown leaves a snapshot without a worse one unknown, and so does
     no layer at all.
     """
-    with_gradient = [layer for layer in layers if layer.num_zero is not None]
-    needed = SMALL_LAYER_SHARE * sum(layer.num_elements for layer in with_gradient) - _ROUNDING
-    large = [layer for layer in with_gradient if layer.num_elements >= needed]
-    statuses = [layer.status for layer in large or with_gradient]
+    statuses = [layer.status for layer in deciding_layers(layers)]
     worst = max(statuses, key=lambda status: status.rank, default=Status.UNKNOWN)
     is_clouded = worst is Status.OK and Status.UNKNOWN in statuses
     return Status.UNKNOWN if is_clouded else worst
+
+
+def deciding_layers(layers: Sequence[LayerGradient]) -> list[LayerGradient]:
+    """Layers with a gradient that hold at least 1 % of the elements that have one; all where none does."""
+    with_gradient = [layer for layer in layers if layer.num_zero is not None]
+    needed = SMALL_LAYER_SHARE * sum(layer.num_elements for layer in with_gradient) - _ROUNDING
+    return [layer for layer in with_gradient if layer.num_elements >= needed] or with_gradient
 
 
 def crossings(snapshots: Sequence[SnapshotGradient], settings: Settings) -> tuple[Crossing, ...]:
@@ -62,7 +66,7 @@ def crossings(snapshots: Sequence[SnapshotGradient], settings: Settings) -> tupl
     limits_of = cache(settings.limits_of)
     first: dict[tuple[str, str, Status], Crossing] = {}
     for snapshot in sorted(snapshots, key=lambda one: (one.step is None, one.step or 0)):
-        for layer, plain, unexpected, baseline in _fractions(snapshot):
+        for layer, plain, unexpected, baseline in judged_fractions(snapshot):
             for limit in LIMIT_NAMES:
                 key = (snapshot.run, layer, limit)
                 if key not in first and _reaches(unexpected, baseline, _limit(limits_of(layer), limit)):
@@ -81,7 +85,7 @@ def unexpected_layer_fraction(layer: LayerGradient, num_batches: int | None) -> 
     return (layer.num_zero - (layer.anatomy.expected if layer.anatomy else 0)) / seen
 
 
-def _fractions(snapshot: SnapshotGradient) -> Iterator[tuple[str, float, float, float | None]]:
+def judged_fractions(snapshot: SnapshotGradient) -> Iterator[tuple[str, float, float, float | None]]:
     """Name, plain fraction, fraction without expected zeros, baseline: of each layer, then pooled."""
     num_batches = snapshot.num_batches or 1
     elements, zeros, unexpected_zeros, baseline_zeros = 0, 0, 0.0, 0.0

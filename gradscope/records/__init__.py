@@ -6,6 +6,20 @@ under the same name; it is never 0. Fractions are 0..1.
 
 from gradscope.records.anatomy import DeadSince, ZeroDetails
 from gradscope.records.collected import Normalizer, Replay, Ring, Rollout
+from gradscope.records.compared import (
+    ComparedCrossing,
+    ComparedGradient,
+    ComparedLayer,
+    ComparedRun,
+    ComparedShift,
+    ComparedSlice,
+    ComparedSnapshot,
+    ComparedStep,
+    CompareVerdict,
+    Comparison,
+    CrossedAt,
+    LayerPoint,
+)
 from gradscope.records.explained import Effect, Evidence, Explanation, Finding, UnitActivity, Verdict
 from gradscope.records.found import (
     Association,
@@ -54,6 +68,17 @@ __all__ = [
     "AssociationReport",
     "Clipping",
     "ColumnShift",
+    "CompareVerdict",
+    "ComparedCrossing",
+    "ComparedGradient",
+    "ComparedLayer",
+    "ComparedRun",
+    "ComparedShift",
+    "ComparedSlice",
+    "ComparedSnapshot",
+    "ComparedStep",
+    "Comparison",
+    "CrossedAt",
     "Crossing",
     "DeadSince",
     "Effect",
@@ -62,6 +87,7 @@ __all__ = [
     "Finding",
     "Layer",
     "LayerGradient",
+    "LayerPoint",
     "LeftOut",
     "Normalizer",
     "Observed",

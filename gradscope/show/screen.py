@@ -106,7 +106,7 @@ class Column:
     kind: str = "right"
     """right and left: never cut. name: shortened at its beginning. text: wrapped."""
     drop: int = 0
-    """Where the width does not hold all, the highest goes first; 0 never."""
+    """Where the width does not hold all, the highest go first, equal ones together; 0 never."""
     least: int = 14
     """Cells below which a shortened name or a wrapped text tells too little."""
 
@@ -116,10 +116,10 @@ def new_table(look: Look, columns: Sequence[Column], rows: Sequence[Sequence[str
     cells = [[_harmless(cell, look) for cell in row] for row in rows]
     kept = list(range(len(columns)))
     while _least_width(columns, cells, kept) > look.width:
-        worst = max(kept, key=lambda at: columns[at].drop)
-        if not columns[worst].drop:
+        worst = max(columns[at].drop for at in kept)
+        if not worst:
             break
-        kept.remove(worst)
+        kept = [at for at in kept if columns[at].drop != worst]
     widths = _widths(columns, cells, kept, look.width)
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for at in kept:
