@@ -84,7 +84,8 @@ def stream_of(drawing: Drawing, rings: Sequence[tuple[int, Ring]]) -> Stream:
         fresh = ordered(ring)
         num_new = min(step - last, len(fresh))
         if num_new < step - last:
-            notes.append(f"{step - last - num_new:,} rows before step {step:,} are in no buffer")
+            missing = step - last - num_new
+            notes.append(f"of the rows before step {step:,}, {missing:,} are in no buffer")
         elif not _goes_on(drawings[place], numbers[which == place], ring, fresh, num_new):
             notes.append(
                 f"the buffer of step {step:,} does not go on from the one of step {last:,}: left out"

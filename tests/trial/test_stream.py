@@ -94,7 +94,7 @@ def test_batches_hold_what_a_buffer_would_hold_by_then(tmp_path: Path) -> None:
 
 def test_rows_that_no_buffer_holds_are_said(tmp_path: Path) -> None:
     found = stream(buffers(tmp_path, (20, 60), size=10))
-    assert found.notes == ["30 rows before step 60 are in no buffer"]
+    assert found.notes == ["of the rows before step 60, 30 are in no buffer"]
     assert rewards(found) == [*range(9, 19), *range(49, 59)]
 
 
