@@ -41,7 +41,7 @@ def test_commands_and_topics_named_are_the_ones_there_are() -> None:
 
 def test_every_option_named_exists() -> None:
     helps = "".join(
-        gradscope(name, "--help", directory=ROOT, width=200).out for name in ("scan", "correlate")
+        gradscope(name, "--help", directory=ROOT, width=200).out for name in ("scan", "correlate", "try")
     )
     for option in set(re.findall(r"--[a-z][a-z-]+", README)):
         assert option in helps, option

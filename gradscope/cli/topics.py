@@ -70,6 +70,18 @@ torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensor
 gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
 All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
 A replay buffer gives observations, next_observations, actions, rewards, ends.""",
+    "try": """gradscope try PATH --from STEP trains on offline: the checkpoint's networks, optimizers and
+targets, once as they were (none) and once per remedy, on the same batches, with --seeds trainings of each.
+Rows come in at the run's own pace, from this and the later replay buffers; no environment is run.
+  slice-normalizer        each slice by its own statistics, position mixed in with a tenth
+  input-layer-norm        a layer norm for each slice of the input, without weights
+  slice-gradient-scale    a tenth of the gradient of the slice's own columns; Adam cancels it
+  slice-learning-rate     a tenth of each update of these columns
+  activity-learning-rate  half the learning rate while the slice is active in the newest rows
+  recycle-dead-units      dead ReLU units begin anew, at once and every 100 updates
+Zeros are counted outside the slice's own columns, at the end: over the last quarter of the steps.
+helps, harms: 5 points or more, and the 95 % interval over seeds leaves 0 out. no effect: the interval
+lies within 5 points. unclear: neither. All of them are importable from gradscope.remedy.""",
     "compare": """compare RUN_A RUN_B pairs snapshots by step and layers by name; B - A is in points.
 A run is worse at a step where its zeros, the expected ones left out, are 5 points more than the
 other's, and 5 points more beyond its own fresh network too; in all layers together or in one layer
@@ -84,7 +96,7 @@ read (the rest was measured and shown); 4 nothing could be read.""",
 def help_(
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
 ) -> int:
-    """Explain a topic: zeros, limits, config, slices, record, recompute, model, compare, exit-codes."""
+    """Explain a topic: zeros, limits, config, slices, record, recompute, model, try, compare, exit-codes."""
     import sys
 
     from gradscope.errors import UsageError

@@ -30,7 +30,7 @@ def try_(
     gradient_steps: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Default: as many as later buffers have rows for, at most 2,000."
+            min=1, metavar="N", help="Default: as many as later buffers have rows for, at most 1,000."
         ),
     ] = None,
     seeds: Annotated[
@@ -75,7 +75,7 @@ def try_(
     emit(
         work.report,
         work.shared,
-        lambda _, look: try_screen(found, look),
+        lambda shown, look: try_screen(found, look, shown.path),
         lambda _: try_document(found),
         lambda _: try_frame(found),
         lambda _: try_markdown(found),

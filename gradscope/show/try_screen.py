@@ -50,10 +50,10 @@ _CUT: Final = 1e-9
 """A full curve stays on the highest block."""
 
 
-def try_screen(report: TryReport, look: Look) -> str:
-    """The answer, a row for each remedy, the layers that differ most."""
+def try_screen(report: TryReport, look: Look, path: str) -> str:
+    """The answer, a row for each remedy, the layers that differ most; ``path`` as the user named it."""
     page = Page(look)
-    page.line(f"gradscope try {safe(report.source)}", "bold")
+    page.line(f"gradscope try {safe(path)}", "bold")
     page.line(_subject(report))
     page.line()
     page.line(answer(report), "bold")

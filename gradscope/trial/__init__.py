@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradscope.run.listing import Opened
     from gradscope.trial.stream import Stream
 
-MOST_UPDATES: Final = 2000
+MOST_UPDATES: Final = 1000
 """Gradient steps where nothing is asked for, or as many as the buffers hold rows for."""
 NUM_SEEDS: Final = 3
 NOT_OFF_POLICY: Final = (
@@ -64,7 +64,7 @@ def tried(
         opened: of one run, as ``one_run`` gives it.
         from_step: of the checkpoint.
         remedies: names of REMEDIES; () all of them. ``none`` is always among them.
-        gradient_steps: of each training; None: as many as the later buffers hold rows for, at most 2,000.
+        gradient_steps: of each training; None: as many as the later buffers hold rows for, at most 1,000.
         seeds: trainings of each remedy, on batches of their own.
         name: of the slice that remedies act on.
         announce: told of the user's own code before it runs.
