@@ -192,6 +192,9 @@ def test_state_dict_pickle_and_copy() -> None:
         assert step(twin) == [[0.5]]
         twin_rate.is_active = False
         assert step(twin) == [[1.0]]
+        assert len(twin_rate._hooks) == 2
+        twin_rate.remove()
+        assert not twin._optimizer_step_pre_hooks
     assert step(sgd) == [[0.5]]
 
 

@@ -84,6 +84,16 @@ def test_under_adam_a_constant_factor_cancels(factor: float) -> None:
     assert (blunt[1] - blunt[0])[:, 3:].abs().max() > 0.3 * blunt[0].abs().max()
 
 
+class Prodigy(torch.optim.Optimizer):
+    """One that only its betas give away."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": (0.9, 0.999)})
+
+    def step(self, closure: Any = None) -> Any:
+        return closure
+
+
 WARNED = [
     torch.optim.Adam,
     torch.optim.AdamW,
@@ -95,6 +105,7 @@ WARNED = [
     torch.optim.Adadelta,
     torch.optim.Rprop,
     RMSpropTFLike,
+    Prodigy,
     type("AdamLike", (torch.optim.AdamW,), {}),
 ]
 
