@@ -65,13 +65,13 @@ def test_every_optimizer_steps_at_half_its_rate_exactly_while_a_position_is_open
 ) -> None:
     model = fresh(name, env=world(name, normalise=normalise), learning_rate=lambda left: 0.01 * left)
     seen, truth = rates_seen(model), Truth()
-    model.learn(160, callback=[ActivityLearningRateCallback("3:", **BARS), truth])
+    model.learn(110, callback=[ActivityLearningRateCallback("3:", **BARS), truth])
     assert set(seen) == ({"actor", "critic", "ent_coef"} if name == "SAC" else {"actor", "critic"})
     for steps in seen.values():
         assert {truth.is_open[step] for step, _ in steps} == {True, False}
         for step, rate in steps:
             # At the end of an episode the newest observation is the next one's first, at rest.
-            scheduled = 0.01 * (1 - step / 160)
+            scheduled = 0.01 * (1 - step / 110)
             is_open = truth.is_open[step]
             assert rate == pytest.approx(scheduled / 2 if is_open else scheduled, rel=1e-6)
 

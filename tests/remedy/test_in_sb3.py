@@ -30,7 +30,7 @@ def norms(model: Any) -> dict[str, torch.nn.Module]:
 def test_a_model_learns_saves_and_goes_on(name: str, norm: str, tmp_path: Path) -> None:
     model = fresh(name, norm)
     untrained = {key: value.clone() for key, value in model.policy.state_dict().items()}
-    model.learn(160)
+    model.learn(110)
     state = model.policy.state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())
     changed = {key for key, value in state.items() if not torch.equal(value, untrained[key])}
@@ -57,7 +57,7 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_target_networks_get_the_running_statistics(name: str) -> None:
     model = fresh(name)
-    model.learn(160)
+    model.learn(110)
     for online, target in PAIRS[name]:
         ours, theirs = getattr(model.policy, online).state_dict(), getattr(model.policy, target).state_dict()
         running = [key for key in ours if "running_" in key]
@@ -98,7 +98,7 @@ def test_collecting_experience_moves_no_statistic() -> None:
 
 def test_a_target_of_dqn_is_protected_by_the_clip_until_its_statistics_come() -> None:
     model = fresh("DQN", target_update_interval=10_000)
-    model.learn(160)
+    model.learn(110)
     target, online = (
         getattr(model.policy, each).features_extractor.norm for each in ("q_net_target", "q_net")
     )
