@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from operator import index
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,8 +21,8 @@ REST: Final = "market"
 """The slice of all columns that nobody named."""
 SECOND_REST: Final = "other"
 """Its name where the user has given the first one to other columns."""
-_NUMBER: Final = re.compile(r"\d{1,18}")
-_RANGE: Final = re.compile(r"(?:(\d{1,18})(%?))?:(?:(\d{1,18})(%?))?")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_RANGE: Final = re.compile(r"(?:([0-9]{1,18})(%?))?:(?:([0-9]{1,18})(%?))?")
 
 
 def column_numbers(columns: Columns, num_columns: int) -> tuple[int, ...]:
@@ -117,7 +118,7 @@ def wide_type(dtype: torch.dtype) -> torch.dtype:
 
 
 def _counted(columns: int | range | Sequence[int]) -> Sequence[int]:
-    given = [columns] if isinstance(columns, int) else list(columns)
+    given = list(columns) if isinstance(columns, Iterable) else [columns]
     # A mask of booleans would pass for columns 0 and 1.
     if not all(hasattr(each, "__index__") and "bool" not in type(each).__name__ for each in given):
         raise UsageError(f"columns {columns!r}: not numbers. Try 73:80, or their numbers.")

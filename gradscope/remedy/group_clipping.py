@@ -1,4 +1,19 @@
-"""clip_by_group: each part of a model is clipped by its own gradient norm."""
+"""clip_by_group: each part of a model is clipped by its own gradient norm.
+
+Helps: where one exploding head shrinks every other layer through the common coefficient: [1e6, 1e-2] clipped
+together to 0.5 becomes [0.5, 5e-9] (SCIENCE section 2, item 5). A natural division is policy, value and
+features extractor.
+
+Cannot help: a group that explodes by itself keeps its direction only. Under Adam, whose updates do not depend
+on a constant size, clipping tells only where the norm changes from step to step. A group that is clipped
+at every step needs the cause removed. ``clip_grad_norm_`` makes zeros or NaN of every gradient where one
+is not finite; here the other groups go on.
+
+Inside Stable-Baselines3, whose loop cannot be changed, with ``max_grad_norm=float("inf")`` where the
+algorithm has that option::
+
+    model.policy.optimizer.register_step_pre_hook(lambda *_: clip_by_group(groups, 0.5))
+"""
 
 from __future__ import annotations
 
@@ -27,23 +42,10 @@ def clip_by_group(
 ) -> dict[str, float]:
     """Clip each group of parameters by its own norm, in place, and return the norms before clipping.
 
-    Helps: where one exploding head shrinks every other layer through the common coefficient: [1e6, 1e-2]
-    clipped together to 0.5 becomes [0.5, 5e-9] (SCIENCE section 2, item 5). A natural division is policy,
-    value and features extractor.
-
-    Cannot help: a group that explodes by itself keeps its direction only; under Adam, whose updates do not
-    depend on a constant size, clipping tells only while the norm changes from step to step. A key that is
-    clipped at every step needs its cause removed.
-
-    A group whose norm is not finite is skipped: its gradients are set to None, so that the optimizer leaves
-    its weights and moments alone in this step; all other groups go on. (``clip_grad_norm_`` makes zeros or
-    NaN of every gradient there.) Norms are summed in float64 where the device has it: a finite gradient
-    has a finite norm. The device is waited for once per group.
-
-    Inside Stable-Baselines3, whose loop cannot be changed, with ``max_grad_norm=float("inf")`` where the
-    algorithm has one::
-
-        model.policy.optimizer.register_step_pre_hook(lambda *_: clip_by_group(groups, 0.5))
+    One exploding head no longer shrinks the others; it is not mended itself (see this file's docstring).
+    A group whose norm is not finite is skipped: its gradients become None, so that the optimizer leaves its
+    weights and moments alone in this step. Norms are summed in float64 where the device has it: a finite
+    gradient has a finite norm. The device is waited for once per group.
 
     Args:
         groups: name to parameters; those without gradient count as 0.
@@ -63,12 +65,10 @@ def clip_by_group(
     norms = {name: _norm(parameters, norm_type) for name, parameters in members.items()}
     broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
     if broken and error_if_nonfinite:
-        message = f"{', '.join(broken)}: the gradient norm is not finite. Look for NaN in loss and inputs."
-        raise RuntimeError(message)
+        raise RuntimeError(f"{', '.join(broken)}: the gradient norm is not finite. Look for NaN in the loss.")
     for name, parameters in members.items():
         if name in broken:
-            for parameter in parameters:
-                parameter.grad = None
+            _drop_gradients(parameters)
         else:
             # Never above 1, and exactly 1 where nothing is to be clipped.
             _scale(_gradients(parameters), min(1.0, limits[name] / (norms[name] + _TINY)), foreach=foreach)
@@ -96,6 +96,11 @@ def _check_disjoint(members: Mapping[str, Sequence[torch.Tensor]]) -> None:
                 raise UsageError(
                     f"a parameter {shape} is in groups {owner!r} and {name!r}. It would be clipped twice."
                 )
+
+
+def _drop_gradients(parameters: Sequence[torch.Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _gradients(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:

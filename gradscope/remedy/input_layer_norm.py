@@ -98,7 +98,7 @@ class InputLayerNorm(nn.Module):
         return joined.to(kept).reshape(observations.shape)
 
     def extra_repr(self) -> str:
-        """The slices, for ``print(module)``."""
+        """The slices, as torch prints a module."""
         counts = ", ".join(f"{name}={len(columns)}" for name, columns in self.slices.items())
         affine = self.weight is not None
         return f"{self.num_features}, {counts}, sequence_length={self.sequence_length}, affine={affine}"

@@ -1,4 +1,24 @@
-"""recycle_dead_units: units that never fire begin anew, without a jump in the network's output."""
+"""recycle_dead_units: units that never fire begin anew, without a jump in the network's output.
+
+ReDo (Sokar et al., arXiv 2302.12902): a dead unit added nothing to the next layer and still adds
+nothing right after, but its outgoing weights now have a gradient, and once those have moved so have
+the incoming ones. The optimizer forgets the moments of exactly the incoming rows and outgoing
+columns, and counts the steps of these tensors from 0.
+
+Why the step as well (Adam-Rel, Ellis et al., arXiv 2412.17113): after many steps Adam corrects no
+bias any more. With moments at 0 its first update is (1 - 0.9) / sqrt(1 - 0.999) = 0.1 / 0.0316 = 3.2
+times ``lr`` in every recycled weight, and 6.6 times by the twelfth under a steady gradient, enough to
+kill the unit again. With the step at 0 it is 1 time ``lr``. What that costs: a tensor has one step for
+all its rows, so survivors, whose moments are full, move less for a while: 0.32 times as far in the
+first step, 0.15 around the twelfth, 0.31 in the hundredth, 0.80 in the thousandth. Hence recycle
+seldom (ReDo: every 1000 updates); recycling in every step would amount to a lower learning rate.
+
+Helps: exact zeros that a layer's ReLU makes for ever; nothing else in this folder revives them.
+
+Cannot help: where what killed the units goes on (inputs of a wrong scale: normalise first, or they die
+again); saturated tanh units, which are not 0, so that cutting them off changes the output; behind
+a normalisation between the two layers, where one unit's wakening moves the others; recurrent layers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +34,7 @@ from gradscope.errors import UsageError
 from gradscope.remedy.optimizer_memory import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 _LAYERS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -51,25 +71,7 @@ def recycle_dead_units(
 ) -> int:
     """Give dead units new incoming weights and zero outgoing ones, in place; returns how many.
 
-    ReDo (Sokar et al., arXiv 2302.12902): a dead unit added nothing to the next layer and still adds
-    nothing right after, but its outgoing weights now have a gradient, and once those have moved so have
-    the incoming ones. The optimizer forgets the moments of exactly the incoming rows and outgoing
-    columns, and counts the steps of these tensors from 0.
-
-    Why the step as well (Adam-Rel, Ellis et al., arXiv 2412.17113): after many steps Adam corrects no
-    bias any more. With moments at 0 its first update is (1 - 0.9) / sqrt(1 - 0.999) = 0.1 / 0.0316 = 3.2
-    times ``lr`` in every recycled weight, and 6.6 times by the twelfth under a steady gradient, enough to
-    kill the unit again. With the step at 0 it is 1 time ``lr``. What that costs: a tensor has one step for
-    all its rows, so survivors, whose moments are full, move less for a while: 0.32 times as far in the
-    first step, 0.15 around the twelfth, 0.31 in the hundredth, 0.80 in the thousandth. Hence recycle
-    seldom (ReDo: every 1000 updates); recycling in every step would amount to a lower learning rate.
-
-    Helps: exact zeros that a layer's ReLU makes for ever; nothing else in this folder revives them.
-
-    Cannot help: where what killed the units goes on (inputs of a wrong scale: normalise first, or they die
-    again); saturated tanh units, which are not 0, so that cutting them off changes the output; behind
-    a normalisation between the two layers, where one unit's wakening moves the others; recurrent layers.
-
+    For exact zeros of ReLU units; see this file's docstring, also for what resetting Adam's step costs.
     Call it between ``optimizer.step()`` and the next backward pass.
 
     Args:
@@ -77,35 +79,43 @@ def recycle_dead_units(
         next_layer: every layer that reads them: Linear, Conv, or Linear behind a flattened Conv.
         optimizer: the one that steps both; None where it keeps no memory.
         dead: bool [units], or numbers of units.
-        initialise: fills a copy of ``layer`` in place; None: its own ``reset_parameters``. Pass it where
-            the model was initialised otherwise (orthogonal in Stable-Baselines3's PPO).
+        initialise: fills a copy of ``layer`` in place, as the model was initialised; None: as torch does.
         generator: to draw from, leaving the global random state as it was.
-        reset_step: False leaves the optimizer's steps alone, with the first update above.
+        reset_step: False leaves the optimizer's steps as they are.
 
     Raises:
         UsageError: layers do not fit together, units are not there, or the optimizer steps another model.
     """
-    followers = list(next_layer) if isinstance(next_layer, Iterable) else [next_layer]
-    weight = _own_weight(layer)
+    weight, followers = _own_weight(layer), _modules(next_layer)
     units = _unit_numbers(dead, weight)
     inputs = [(_own_weight(each), _inputs(layer, each, units)) for each in followers]
-    changed: list[tuple[torch.Tensor, int, torch.Tensor]] = [(weight, 0, units)]
-    changed += [(each, 1, columns) for each, columns in inputs]
-    bias = layer.bias
-    if isinstance(bias, torch.Tensor):
-        changed.append((bias, 0, units))
     if not len(units):
         return 0
-    if optimizer is not None:
-        forget(optimizer, changed, reset_step=reset_step)
+    own = {name: each for name, each in layer.named_parameters() if name in {"weight", "bias"}}
     fresh = _fresh(layer, initialise, generator)
-    with torch.no_grad():
-        for name, own in (("weight", weight), ("bias", bias)):
-            if isinstance(own, torch.Tensor):
-                own.index_copy_(0, units, getattr(fresh, name).detach().index_select(0, units))
-        for follower, columns in inputs:
-            follower.index_fill_(1, columns.to(follower.device), 0.0)
+    if optimizer is not None:
+        outgoing = [(each, 1, columns) for each, columns in inputs]
+        forget(optimizer, [*((each, 0, units) for each in own.values()), *outgoing], reset_step=reset_step)
+    _renew(own, units, fresh)
+    _cut_off(inputs)
     return len(units)
+
+
+@torch.no_grad()
+def _renew(own: Mapping[str, torch.Tensor], units: torch.Tensor, fresh: nn.Module) -> None:
+    drawn = dict(fresh.named_parameters())
+    for name, parameter in own.items():
+        parameter.index_copy_(0, units, drawn[name].index_select(0, units))
+
+
+def _modules(next_layer: nn.Module | Iterable[nn.Module]) -> list[nn.Module]:
+    return list(next_layer) if isinstance(next_layer, Iterable) else [next_layer]
+
+
+@torch.no_grad()
+def _cut_off(inputs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for weight, columns in inputs:
+        weight.index_fill_(1, columns.to(weight.device), 0.0)
 
 
 def _own_weight(layer: nn.Module) -> nn.Parameter:

@@ -1,4 +1,12 @@
-"""scale_slice_gradients: the gradient columns of a slice times a factor."""
+"""scale_slice_gradients: the gradient columns of a slice times a factor.
+
+Helps: under SGD, where the slice then learns ``factor`` times as fast; and where one global norm is clipped,
+because the slice takes up less of it.
+
+Cannot help: under Adam and all that divide by their own second moment. A constant factor per element stands
+above and below the fraction line and cancels: x10 and x0.1 gave the same updates but for ``eps`` (SCIENCE
+section 7; the case tried it in vain). ``slice_learning_rate`` does there what was meant here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +19,8 @@ from gradscope.errors import UsageError
 from gradscope.remedy.columns import repeated_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch.utils.hooks import RemovableHandle
 
     from gradscope.remedy.columns import Columns
@@ -18,6 +28,10 @@ if TYPE_CHECKING:
 SELF_SCALING: Final = ("adam", "rms", "adagrad", "adadelta", "adafactor", "rprop", "lamb", "lion", "sophia")
 """Parts of the names of optimizers that divide by their own second moment, or take the sign."""
 _MATRIX: Final = 2
+_CANCELS: Final = (
+    "scale_slice_gradients: {} divides by its own second moment, where the constant factor {:g} cancels. "
+    "Use gradscope.remedy.slice_learning_rate."
+)
 
 
 def scale_slice_gradients(
@@ -30,12 +44,7 @@ def scale_slice_gradients(
 ) -> RemovableHandle:
     """Multiply the gradient of a slice's weights, from the next backward pass on.
 
-    Helps: under SGD, where the slice then learns ``factor`` times as fast; and where one global norm is
-    clipped, because the slice takes up less of it.
-
-    Cannot help: under Adam and all that divide by their own second moment. A constant factor per element
-    stands above and below the fraction line and cancels: x10 and x0.1 gave the same updates but for ``eps``
-    (SCIENCE section 7; the case tried it in vain). ``slice_learning_rate`` does there what was meant here.
+    Helps under SGD, cannot help under Adam and its like (see this file's docstring).
 
     Args:
         weight: weight [out, in, ...] of the first layer, or a module with such a ``weight``.
@@ -54,25 +63,27 @@ def scale_slice_gradients(
         UserWarning: once, where the factor cancels in ``optimizer``.
     """
     parameter = weight_of(weight)
-    chosen = torch.tensor(repeated_columns(columns, parameter.shape[1], sequence_length))
-    check_factor(factor)
     if not parameter.requires_grad:
         raise UsageError("weight: it gets no gradient. Pass one that requires_grad.")
+    check_factor(factor)
+    scaled = _scaling(parameter, repeated_columns(columns, parameter.shape[1], sequence_length), factor)
     if optimizer is not None and is_self_scaling(optimizer):
-        message = (
-            f"scale_slice_gradients: {type(optimizer).__name__} divides by its own second moment, where the "
-            f"constant factor {factor:g} cancels. Use gradscope.remedy.slice_learning_rate."
-        )
-        warnings.warn(message, UserWarning, stacklevel=2)
-    factors = torch.ones(parameter.shape[1]).index_fill(0, chosen, factor)
-    factors = factors.reshape(-1, *[1] * (parameter.dim() - _MATRIX))
+        warnings.warn(_CANCELS.format(type(optimizer).__name__, factor), UserWarning, stacklevel=2)
+    # A hook on the tensor sees each backward pass once; after accumulation it would scale again and again.
+    handle: RemovableHandle = parameter.register_hook(scaled)  # type: ignore[no-untyped-call]
+    return handle
+
+
+def _scaling(
+    weight: torch.Tensor, columns: Sequence[int], factor: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    factors = torch.ones(weight.shape[1]).index_fill(0, torch.tensor(columns), factor)
+    factors = factors.reshape(-1, *[1] * (weight.dim() - _MATRIX))
 
     def scaled(gradient: torch.Tensor) -> torch.Tensor:
         return gradient * factors.to(gradient)
 
-    # A hook on the tensor sees each backward pass once; after accumulation it would scale again and again.
-    handle: RemovableHandle = parameter.register_hook(scaled)  # type: ignore[no-untyped-call]
-    return handle
+    return scaled
 
 
 def weight_of(weight: torch.nn.Module | torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ class SliceNormalizer(nn.Module):
         return normal.reshape(observations.shape)
 
     def extra_repr(self) -> str:
-        """The slices and how each is treated, for ``print(module)``."""
+        """The slices and how each is treated, as torch prints a module."""
         counts = ", ".join(f"{name}={len(columns)}" for name, columns in self.slices.items())
         return f"{self.num_features}, {counts}, sequence_length={self.sequence_length}, per={self.per}"
 
