@@ -73,6 +73,7 @@ A replay buffer gives observations, next_observations, actions, rewards, ends.""
     "try": """gradscope try PATH --from STEP trains on offline: the checkpoint's networks, optimizers and
 targets, once as they were (none) and once per remedy, on the same batches, with --seeds trainings of each.
 Rows come in at the run's own pace, from this and the later replay buffers; no environment is run.
+PPO and A2C go through the rollouts that the recorder stored (save_rollout=True), epoch after epoch.
   slice-normalizer        each slice by its own statistics, position mixed in with a tenth
   input-layer-norm        a layer norm for each slice of the input, without weights
   slice-gradient-scale    a tenth of the gradient of the slice's own columns; Adam cancels it

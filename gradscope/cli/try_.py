@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradscope.cli.options import PathArgument, Shared, analysing
 
+if TYPE_CHECKING:
+    from gradscope.cli.work import Work
+    from gradscope.records import TryReport
+
+POSITION = "position"
 INTERRUPTED = 130
 """As a shell calls a program that Ctrl-C ended."""
 
@@ -42,36 +47,24 @@ def try_(
 ) -> int:
     """Train on offline from a checkpoint, once as it was and once per remedy: which one helps on this run."""
     from gradscope.cli.settings_asked import selected_slice
-    from gradscope.cli.terminal import check_outputs, complain, emit, exit_code, progress_bar
+    from gradscope.cli.terminal import check_outputs, emit, exit_code
     from gradscope.cli.work import work_on
     from gradscope.errors import UsageError
-    from gradscope.run import check_slices, one_run
+    from gradscope.run import check_slices
     from gradscope.show.try_document import try_document, try_frame, try_markdown
     from gradscope.show.try_screen import try_screen
-    from gradscope.trial import tried
 
     if from_ is None:
         raise UsageError(
             "try needs --from STEP: the checkpoint to train on from. `gradscope scan` lists steps."
         )
     check_outputs(shared)
-    name = selected_slice(shared) or "position"
     work = work_on([path] if path else [], shared, recompute=False)
-    check_slices(work.opened, [name])
+    check_slices(work.opened, [selected_slice(shared) or POSITION])
     if not work.report.snapshots:
         return exit_code(work.report, work.shared)
-    opened = one_run(work.opened, shared.run)
-    with progress_bar(shared) as progress:
-        found = tried(
-            opened,
-            from_step=from_,
-            remedies=remedy or (),
-            gradient_steps=gradient_steps,
-            seeds=seeds,
-            name=name,
-            announce=complain,
-            progress=progress,
-        )
+    asked = {"from_step": from_, "remedies": remedy or (), "gradient_steps": gradient_steps, "seeds": seeds}
+    found = _found(work, shared, asked)
     emit(
         work.report,
         work.shared,
@@ -81,3 +74,15 @@ def try_(
         lambda _: try_markdown(found),
     )
     return INTERRUPTED if found.is_interrupted else exit_code(work.report, work.shared)
+
+
+def _found(work: Work, shared: Shared, asked: dict[str, Any]) -> TryReport:
+    from gradscope.cli.settings_asked import selected_slice
+    from gradscope.cli.terminal import complain, progress_bar
+    from gradscope.run import one_run
+    from gradscope.trial import tried
+
+    opened = one_run(work.opened, shared.run)
+    with progress_bar(shared) as progress:
+        name = selected_slice(shared) or POSITION
+        return tried(opened, name=name, announce=complain, progress=progress, **asked)

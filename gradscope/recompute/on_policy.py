@@ -73,10 +73,15 @@ class OnPolicy:
         memory = () if batch.memory is None else (batch.memory,)
         return self.policy(parameters, batch.observations, batch.actions, *memory)
 
-    def gradients(self, parameters: Parameters, batch: RolloutBatch) -> Gradients:
-        """Gradients after clipping."""
-        found = gradients_of(self.loss(parameters, batch), parameters, self.names)
-        return Gradients(by_layer=found, clipping=clipped(found, self.settings.max_grad_norm))
+    def gradients(
+        self, parameters: Parameters, batch: RolloutBatch, noise: object = None, step: object = None
+    ) -> Gradients:
+        """Gradients after clipping. There is neither noise nor another network's step."""
+        del noise, step
+        loss = self.loss(parameters, batch)
+        found = gradients_of(loss, parameters, self.names)
+        clipping = clipped(found, self.settings.max_grad_norm)
+        return Gradients(by_layer=found, clipping=clipping, loss=loss.detach())
 
     def loss(self, parameters: Parameters, batch: RolloutBatch) -> torch.Tensor:
         """Policy, entropy and value loss, weighted."""

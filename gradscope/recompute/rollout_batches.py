@@ -60,16 +60,17 @@ def batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[Ro
     """Mini-batches of one epoch after the other; an epoch's last one, where it is smaller, is left out."""
     if drawing.allowed is not None:
         for _ in range(drawing.num_batches):
-            yield _batch(drawing, draw.choice(drawing.allowed, drawing.batch_size))
+            yield batch_of_rows(drawing, draw.choice(drawing.allowed, drawing.batch_size))
         return
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
         order = draw.permutation(drawing.num_rows)
         for number in range(whole_batches(drawing)):
             start = number * drawing.batch_size
-            yield _batch(drawing, order[start : start + drawing.batch_size])
+            yield batch_of_rows(drawing, order[start : start + drawing.batch_size])
 
 
-def _batch(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
+def batch_of_rows(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
+    """Rows counted environment by environment, as one mini-batch."""
     rollout, where, stored = drawing.rollout, places(drawing, rows), drawing.stored(rows)
     seen = drawing.inputs(stored, rows)
     return RolloutBatch(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from gradscope.errors import UsageError
 from gradscope.recompute.activations import own_weights
 from gradscope.recompute.batches import draws
 from gradscope.recompute.fresh import networks_per_batch
@@ -19,8 +19,10 @@ from gradscope.recompute.recurrent_batches import recurrent_batches
 from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.rollout_batches import batches
 from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states
+from gradscope.recompute.rollout_doubt import doubt
 from gradscope.recompute.rollout_drawing import rollout_drawing
-from gradscope.recompute.rollout_support import on_policy_of
+from gradscope.recompute.rollout_support import no_memory, on_policy_of
+from gradscope.recompute.trainee_plain import plain_trainee
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,14 +37,12 @@ if TYPE_CHECKING:
     from gradscope.recompute.rollout_batches import RolloutBatch
     from gradscope.recompute.rollout_drawing import RolloutDrawing
     from gradscope.recompute.rollout_trusted import TrustedRollout
+    from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.user_code import UserCode
     from gradscope.records import Rollout
 
 MAX_LOG_STD: Final = 80
 """Its exponential is still a float32."""
-NEAR: Final = 1e-4
-FAR: Final = 1e-2
-"""Relative differences of values: up to NEAR by rounding (another device), beyond FAR by other weights."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +61,7 @@ class RecomputedRollout:
     _losses: OnPolicy
     _parameters: Parameters
     _settings: Mapping[str, object]
+    _training: Training
 
     @property
     def num_batches(self) -> int:
@@ -112,6 +113,22 @@ class RecomputedRollout:
                 weights = fresh_weights(self._parameters, self._settings, self.seed + number)
                 fresh = trainable(weights)
                 yield self._gradients(fresh, self._collected(fresh, one))
+
+    def trainee(self) -> Trainee:
+        """This policy and its optimizer in copies, to train on.
+
+        Raises:
+            UsageError: the optimizer's state is not there, or the policy is recurrent.
+        """
+        try:
+            no_memory(self._drawing.rollout)
+            return plain_trainee(self._training, self._losses, self._parameters)
+        except Mismatch as problem:
+            raise UsageError(str(problem)) from problem
+
+    def fresh_parameters(self, seed: int) -> Parameters:
+        """Of the same policy freshly initialised."""
+        return fresh_weights(self._parameters, self._settings, seed)
 
     def _collected(self, parameters: Parameters, one: RolloutBatch) -> RolloutBatch:
         """As if these weights had collected it."""
@@ -199,6 +216,7 @@ def _rebuilt(
         _losses=losses,
         _parameters=parameters,
         _settings=drawing.rollout.settings,
+        _training=training,
     )
 
 
@@ -226,25 +244,3 @@ def fresh_weights(
 def trainable(parameters: Parameters) -> dict[str, torch.Tensor]:
     """Leaves that take gradients."""
     return {name: each.detach().requires_grad_() for name, each in parameters.items()}
-
-
-def doubt(values: torch.Tensor, one: RolloutBatch) -> dict[str, str] | Refusal:
-    """What it means if values by these weights are not the ones that the rollout holds."""
-    real = slice(None) if one.memory is None else one.memory.mask
-    found, stored = values[real].double(), one.values[real].double()
-    is_number = stored.isfinite()
-    difference = 0.0
-    if not torch.equal(found.isfinite(), is_number):
-        difference = math.inf
-    elif is_number.any():
-        stored = stored[is_number]
-        difference = float((found[is_number] - stored).abs().max() / (1 + stored.abs().max()))
-    if difference > FAR:
-        return Refusal(
-            reason=f"the rollout was collected by other weights: their values differ by {difference:.2g}"
-        )
-    if difference <= NEAR:
-        return {}
-    return {
-        "rollout": f"values differ by {difference:.2g} from the rollout's: another device, or other weights"
-    }

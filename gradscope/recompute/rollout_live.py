@@ -6,19 +6,25 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from gradscope.recompute.activations import rows_that_count
 from gradscope.recompute.on_policy import OnPolicy
 from gradscope.recompute.rollout_support import settings_of
+from gradscope.recompute.trusted.chance import borrowed
+from gradscope.recompute.trusted.live import live, load
+from gradscope.recompute.trusted.tensors import tensor_of
 
 if TYPE_CHECKING:
-    import torch
-
+    from gradscope.recompute.batches import Draws
+    from gradscope.recompute.inputs import Training
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import Judged
     from gradscope.recompute.roles import Observations
-    from gradscope.recompute.rollout_batches import Memory
+    from gradscope.recompute.rollout_batches import Memory, RolloutBatch
     from gradscope.recompute.rollout_drawing import RolloutDrawing
-    from gradscope.recompute.trusted.live import Live
+    from gradscope.recompute.trusted.guest import Guest
+    from gradscope.recompute.trusted.live import Live, Recipe
 
 _STATES: Final = "sb3_contrib.common.recurrent.type_aliases"
 
@@ -63,3 +69,22 @@ def live_on_policy(drawing: RolloutDrawing, here: Live) -> OnPolicy:
         settings=settings_of(drawing.rollout),
         names=tuple(name for name, each in here.own.items() if each.requires_grad),
     )
+
+
+def loaded_policy(training: Training, made: Recipe) -> Live:
+    """The checkpoint's policy.
+
+    Raises:
+        GuestFailed: the weights are not this policy's.
+    """
+    policy = made.made()
+    load(policy, {name: tensor_of(array) for name, array in training.weights.items()})
+    return live(policy)
+
+
+def judged(guest: Guest, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> Judged:
+    """Values, log-probabilities and entropies as a policy that collects gives them, without gradients."""
+    with guest.turn(), borrowed(chance.noise, chance.rows), torch.no_grad():
+        here.start()
+        here.policy.set_training_mode(False)
+        return losses.judged(here.own, one)

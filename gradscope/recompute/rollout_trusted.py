@@ -13,14 +13,16 @@ from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.rollout_checks import check_observations
-from gradscope.recompute.rollout_gradients import doubt, drawn
-from gradscope.recompute.rollout_live import live_on_policy
-from gradscope.recompute.rollout_support import distribution_of, settings_of
+from gradscope.recompute.rollout_doubt import doubt
+from gradscope.recompute.rollout_gradients import drawn
+from gradscope.recompute.rollout_live import judged, live_on_policy, loaded_policy
+from gradscope.recompute.rollout_support import distribution_of, no_memory, settings_of
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
-from gradscope.recompute.trusted.live import live, load, recipe
+from gradscope.recompute.trusted.live import live, recipe
 from gradscope.recompute.trusted.state import rate_of
-from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types, tensor_of
+from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, array_of, module_types
+from gradscope.recompute.trusted.trainee import trusted_trainee
 from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
     from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients
-    from gradscope.recompute.on_policy import Judged, OnPolicy
+    from gradscope.recompute.networks import Parameters
+    from gradscope.recompute.on_policy import OnPolicy
     from gradscope.recompute.rollout_batches import RolloutBatch
     from gradscope.recompute.rollout_drawing import RolloutDrawing
+    from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.live import Live, Recipe
     from gradscope.recompute.trusted.user_code import UserCode
 
@@ -58,6 +62,7 @@ class TrustedRollout:
     _recipe: Recipe
     _losses: OnPolicy
     _live: Live
+    _training: Training
 
     @property
     def num_batches(self) -> int:
@@ -114,6 +119,26 @@ class TrustedRollout:
                 here, losses = self._fresh(chance)
                 yield self._gradients(losses, here, self._collected(losses, here, one, chance), chance)
 
+    def trainee(self) -> Trainee:
+        """A policy of its own with the checkpoint's weights and optimizer, to train on.
+
+        Raises:
+            UsageError: the optimizer cannot go on, the code failed, or the policy is recurrent.
+        """
+        chance = draws(self.seed)
+        try:
+            no_memory(self._drawing.rollout)
+            with self._guest.turn(), borrowed(chance.noise, chance.rows):
+                here = loaded_policy(self._training, self._recipe)
+                losses = live_on_policy(self._drawing, here)
+                return trusted_trainee(self._training, self._guest, here, losses, here.own)
+        except (GuestFailed, Mismatch) as problem:
+            raise UsageError(str(problem)) from problem
+
+    def fresh_parameters(self, seed: int) -> Parameters:
+        """Of a new policy."""
+        return self._fresh(draws(seed % (MAX_SEED + 1)))[0].own
+
     def _collected(self, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> RolloutBatch:
         """As if this policy had collected it."""
         try:
@@ -168,14 +193,6 @@ def trusted_rollout(
         return Refusal(reason=str(problem))
 
 
-def judged(guest: Guest, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> Judged:
-    """Values, log-probabilities and entropies as a policy that collects gives them, without gradients."""
-    with guest.turn(), borrowed(chance.noise, chance.rows), torch.no_grad():
-        here.start()
-        here.policy.set_training_mode(False)
-        return losses.judged(here.own, one)
-
-
 def _check(training: Training, drawing: RolloutDrawing) -> None:
     """Everything that can be told before code is run."""
     if training.settings.get("use_sde") or drawing.rollout.settings.get("use_sde"):
@@ -196,9 +213,7 @@ def _draft(
     guest, chance = Guest(folder=user_code.folder), draws(drawing.seed)
     with guest.turn(), borrowed(chance.noise, chance.rows):
         made = recipe(user_code.blobs, rate_of(training))
-        policy = made.made()
-        load(policy, {name: tensor_of(array) for name, array in training.weights.items()})
-        here = live(policy)
+        here = loaded_policy(training, made)
     return TrustedRollout(
         layers=(),
         layer_reasons={},
@@ -210,6 +225,7 @@ def _draft(
         _recipe=made,
         _losses=live_on_policy(drawing, here),
         _live=here,
+        _training=training,
     )
 
 

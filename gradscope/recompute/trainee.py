@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from gradscope.recompute.activations import own_weights
-from gradscope.recompute.losses import number_of
 from gradscope.recompute.networks import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from gradscope.recompute.batches import Batch, Draws
+    from gradscope.recompute.batches import Draws
     from gradscope.recompute.inputs import Training
-    from gradscope.recompute.losses import Gradients, Losses
+    from gradscope.recompute.losses import Gradients
+    from gradscope.recompute.on_policy import Judged
+    from gradscope.recompute.rhythm import Rhythm
+    from gradscope.recompute.rollout_batches import RolloutBatch
 
 CRITIC: Final = "critic"
 ACTOR: Final = "actor"
 ENTROPY_PART: Final = "ent_coef"
 ADAM: Final = "torch.optim.adam.Adam"
-_DELAYED: Final = ("TD3", "DDPG")
-_BY_CALLS: Final = ("DQN", "QRDQN")
+POLICY: Final = "policy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,44 +50,12 @@ class Part:
             parameters[name].grad = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rhythm:
-    """When an algorithm moves what it does not move at every update."""
-
-    algorithm: str
-    tau: float
-    policy_delay: int = 1
-    """Updates for each one of TD3's actor and targets."""
-    target_interval: int = 1
-    """SAC, TQC: updates within one train(); DQN, QR-DQN: calls of the environments."""
-    gradient_steps: int = 1
-    """Updates of one train(); 0 where not known."""
-
-    def moves_actor(self, num_updates: int) -> bool:
-        """At this update, the first is 1."""
-        return self.algorithm not in _DELAYED or num_updates % self.policy_delay == 0
-
-    def moves_targets(self, num_updates: int, num_done: int, calls: tuple[int, int]) -> bool:
-        """At this update.
-
-        Args:
-            num_updates: of the whole run, this one counted.
-            num_done: updates done here before.
-            calls: of the environments by the update before and by this one.
-        """
-        if self.algorithm in _BY_CALLS:
-            return calls[0] // self.target_interval != calls[1] // self.target_interval
-        if self.algorithm in _DELAYED:
-            return self.moves_actor(num_updates)
-        place = num_done % self.gradient_steps if self.gradient_steps else num_done
-        return place % self.target_interval == 0
-
-
 @dataclass(kw_only=True, eq=False)
 class Trainee:
     """Networks, optimizers and targets, all its own: training changes nothing else."""
 
-    losses: Losses
+    losses: Any
+    """Losses, or an OnPolicy."""
     parameters: dict[str, torch.Tensor]
     """Of all networks and the entropy coefficient; what is trained are leaves."""
     parts: tuple[Part, ...]
@@ -107,6 +76,8 @@ class Trainee:
     _turn: Callable[[Draws], AbstractContextManager[torch.Generator]]
     _keep: Callable[[], Callable[[], None]]
     """Remembers what a pass of the user's modules changes by the way; what it gives puts that back."""
+    _evaluate: Callable[[], None]
+    """Modules behave as while collecting, until the next turn."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -117,11 +88,11 @@ class Trainee:
         """The part whose optimizer moves a layer."""
         return next(part for part in self.parts if name in part.names)
 
-    def update(self, one: Batch, drawn: Draws, *, num_calls: int | None = None) -> Gradients:
+    def update(self, one: Any, drawn: Draws, *, num_calls: int | None = None) -> Gradients:
         """One update: losses, every optimizer's step, targets. Only in a block of ``session()``.
 
         Args:
-            one: the batch.
+            one: a Batch, or for PPO and A2C a RolloutBatch.
             drawn: random states; the noise goes on from where it is.
             num_calls: of the environments by this update; None: no new ones.
 
@@ -131,7 +102,7 @@ class Trainee:
         calls = self.num_calls, self.num_calls if num_calls is None else num_calls
         with self._turn(drawn) as noise, torch.enable_grad():
             stepping = self._critic()
-            found = self.losses.gradients(self.parameters, one, noise, stepping)
+            found: Gradients = self.losses.gradients(self.parameters, one, noise, stepping)
             self.num_updates += 1
             moves_actor = self.rhythm.moves_actor(self.num_updates)
             if stepping is not None and not moves_actor:
@@ -145,11 +116,19 @@ class Trainee:
         self.num_done, self.num_calls = self.num_done + 1, calls[1]
         return found
 
-    def looked_at(self, one: Batch, drawn: Draws) -> Gradients:
+    def looked_at(self, one: Any, drawn: Draws) -> Gradients:
         """The same without any step."""
         with self._turn(drawn) as noise, torch.enable_grad():
             own_weights(self.parameters)
-            return self.losses.gradients(self.parameters, one, noise, _StandingStill())
+            found: Gradients = self.losses.gradients(self.parameters, one, noise, _StandingStill())
+            return found
+
+    def judged(self, one: RolloutBatch, drawn: Draws) -> Judged:
+        """Values, log-probabilities and entropies of a rollout's rows, as a collecting policy gives them."""
+        with self._turn(drawn), torch.no_grad():
+            self._evaluate()
+            found: Judged = self.losses.judged(self.parameters, one)
+            return found
 
     def _critic(self) -> _Stepping | None:
         part = next((each for each in self.parts if each.name == CRITIC), None)
@@ -183,37 +162,6 @@ class _StandingStill:
         """Nothing new."""
         del parameters, gradients
         return {}
-
-
-def rhythm_of(training: Training) -> Rhythm:
-    """When a checkpoint's run moves what.
-
-    Raises:
-        Mismatch: a setting is missing.
-    """
-    algorithm = str(training.algorithm)
-    delay = int(number_of(training, "policy_delay")) if algorithm in _DELAYED else 1
-    interval = 1 if algorithm in _DELAYED else int(number_of(training, "target_update_interval"))
-    if algorithm in _BY_CALLS:
-        interval //= max(int(number_of(training, "n_envs")), 1)
-    steps = training.settings.get("gradient_steps")
-    return Rhythm(
-        algorithm=algorithm,
-        tau=number_of(training, "tau"),
-        policy_delay=max(delay, 1),
-        target_interval=max(interval, 1),
-        gradient_steps=steps if isinstance(steps, int) and steps > 0 else 0,
-    )
-
-
-def counts_of(training: Training) -> tuple[int, int]:
-    """Updates so far, and calls of the environments whose targets' updates are done.
-
-    Raises:
-        Mismatch: the checkpoint does not say.
-    """
-    steps, environments = (int(number_of(training, name)) for name in ("num_timesteps", "n_envs"))
-    return int(number_of(training, "_n_updates")), steps // max(environments, 1)
 
 
 def new_optimizer(kind: str, parameters: list[torch.Tensor]) -> Any:

@@ -10,18 +10,19 @@ import torch
 from gradscope.recompute.dqn import updated_targets
 from gradscope.recompute.entropy import ENTROPY
 from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.on_policy import OnPolicy
+from gradscope.recompute.rhythm import counts_of, rhythm_of
 from gradscope.recompute.support import num_idle
 from gradscope.recompute.trainee import (
     ACTOR,
     ADAM,
     CRITIC,
     ENTROPY_PART,
+    POLICY,
     Part,
     Trainee,
-    counts_of,
     load_optimizer,
     new_optimizer,
-    rhythm_of,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from gradscope.recompute.losses import Losses
 
 
-def plain_trainee(training: Training, losses: Losses, weights: Mapping[str, torch.Tensor]) -> Trainee:
+def plain_trainee(
+    training: Training, losses: Losses | OnPolicy, weights: Mapping[str, torch.Tensor]
+) -> Trainee:
     """The checkpoint's networks and optimizers, in copies.
 
     Args:
@@ -45,8 +48,10 @@ def plain_trainee(training: Training, losses: Losses, weights: Mapping[str, torc
     parameters = {name: each.detach().clone() for name, each in weights.items()}
     parts = _parts(training, losses, parameters)
 
+    targets = {} if isinstance(losses, OnPolicy) else losses.targets
+
     def follow(tau: float) -> None:
-        parameters.update(updated_targets(parameters, losses.targets, tau))
+        parameters.update(updated_targets(parameters, targets, tau))
 
     num_updates, num_calls = counts_of(training)
     return Trainee(
@@ -60,6 +65,7 @@ def plain_trainee(training: Training, losses: Losses, weights: Mapping[str, torc
         session=nullcontext,
         _turn=lambda drawn: nullcontext(drawn.noise),
         _keep=lambda: lambda: None,
+        _evaluate=lambda: None,
     )
 
 
@@ -69,8 +75,10 @@ def _parts(training: Training, losses: Any, parameters: dict[str, torch.Tensor])
         raise Mismatch("the checkpoint's policy_kwargs cannot be read")
     kind = str(training.policy_settings.get("optimizer_class", ADAM))
     owned: dict[str, tuple[str, ...]] = {}
-    if hasattr(losses, "online"):
-        owned["policy"] = losses.online.names
+    if isinstance(losses, OnPolicy):
+        owned[POLICY] = losses.names
+    elif hasattr(losses, "online"):
+        owned[POLICY] = losses.online.names
     else:
         idle = losses.actor.names[: num_idle(training, losses)]
         owned |= {CRITIC: (*idle, *losses.critics.names), ACTOR: losses.actor.names}

@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UsageError
-from gradscope.recompute import Recomputed
 from gradscope.records import Trial, TryReport
 from gradscope.run.given import Means
 from gradscope.run.recomputed import recomputation
 from gradscope.run.step_effects import own_columns_of
 from gradscope.trial.arms import NEVER_MOVES, NONE, REMEDIES, Context
-from gradscope.trial.pace import rows_per_update
-from gradscope.trial.stream import stream_of
+from gradscope.trial.feeds import feed_of
 from gradscope.trial.summary import trial
 from gradscope.trial.training import Curve, Plan, curve
 
@@ -34,14 +32,12 @@ if TYPE_CHECKING:
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.run.listing import Opened
-    from gradscope.trial.stream import Stream
+    from gradscope.trial.feed import Feed
 
 MOST_UPDATES: Final = 1000
 """Gradient steps where nothing is asked for, or as many as the buffers hold rows for."""
 NUM_SEEDS: Final = 3
-NOT_OFF_POLICY: Final = (
-    "trials train on from a replay buffer, which this checkpoint's algorithm does not have"
-)
+NO_OPTIMIZER: Final = "--model gives a loss, but not the optimizer that the run trains with"
 NO_SLICE: Final = "no slice is called {name!r}; define it with --slice {name}=A:B"
 
 
@@ -56,9 +52,7 @@ def tried(
     announce: Announce | None = None,
     progress: Progress | None = None,
 ) -> TryReport:
-    """Train on from one checkpoint, once as it was and once per remedy, and compare the zeros.
-
-    An interrupt (KeyboardInterrupt) ends the trainings; what was finished is in the report.
+    """Train on from one checkpoint, once as it was and once per remedy; an interrupt keeps what is finished.
 
     Args:
         opened: of one run, as ``one_run`` gives it.
@@ -76,30 +70,27 @@ def tried(
     chosen = _chosen(remedies)
     means = Means(settings=opened.settings, given=opened.given, announce=announce)
     moments = _moments(opened, from_step)
-    context, stream = _context(moments, means, opened.runs[0].slices, name)
-    room = int((len(stream) - stream.start) / context.rows_per_update)
+    context = _context(moments, means, opened.runs[0].slices, name)
+    feed = context.feed
     plan = Plan(
-        num_updates=gradient_steps or min(room or MOST_UPDATES, MOST_UPDATES),
+        num_updates=gradient_steps or min(feed.num_updates or MOST_UPDATES, MOST_UPDATES),
         batch_size=context.found.batch_size,
         settings=opened.settings,
     )
     work = _Work(context=context, plan=plan, seeds=range(opened.settings.seed, opened.settings.seed + seeds))
     work.run(chosen, progress)
-    last = stream.end_after(plan.num_updates * context.rows_per_update)
-    return TryReport(
+    bare = TryReport(
         run=moments[0].run,
         source=opened.found.relative(moments[0].main.source),
         from_step=from_step,
-        to_step=int(stream.steps[last - 1]) if last > stream.start else from_step,
+        to_step=feed.step_after(plan.num_updates),
         gradient_steps=plan.num_updates,
         num_seeds=seeds,
         batch_size=plan.batch_size,
         slice=name,
-        rows_per_update=context.rows_per_update,
-        trials=work.trials(chosen),
-        is_interrupted=work.is_interrupted,
-        notes=tuple(_notes(context, stream, plan, room)),
+        rows_per_update=feed.rows_per_update,
     )
+    return work.report(bare, chosen)
 
 
 @dataclass(kw_only=True)
@@ -142,9 +133,14 @@ class _Work:
                 raise
             self.refused[remedy] = str(problem)
 
-    def trials(self, chosen: Sequence[str]) -> tuple[Trial, ...]:
-        """In the order asked for."""
-        return tuple(self._trial(remedy) for remedy in chosen)
+    def report(self, bare: TryReport, chosen: Sequence[str]) -> TryReport:
+        """With all trials in the order asked for, and what limits them."""
+        return replace(
+            bare,
+            trials=tuple(self._trial(remedy) for remedy in chosen),
+            is_interrupted=self.is_interrupted,
+            notes=tuple(_notes(self.context, self.plan)),
+        )
 
     def _trial(self, remedy: str) -> Trial:
         if remedy in self.refused:
@@ -167,71 +163,52 @@ def _chosen(remedies: Sequence[str]) -> list[str]:
 
 
 def _moments(opened: Opened, from_step: int) -> list[Moment]:
-    """The checkpoint's, then those after it that have a buffer."""
+    """The checkpoint's, then those after it that have a buffer or a rollout."""
     run = opened.runs[0]
     own = [each for each in run.moments if each.step == from_step and each.checkpoint is not None]
     if not own:
         steps = ", ".join(str(each.step) for each in run.moments if each.checkpoint is not None)
         raise UsageError(f"--from {from_step}: no checkpoint of that step. Steps: {steps or 'none'}.")
     later = [each for each in run.moments if each.step is not None and each.step > from_step]
-    return [own[0], *(each for each in later if each.replay is not None)]
+    return [own[0], *(each for each in later if each.replay is not None or each.rollout is not None)]
 
 
-def _context(moments: Sequence[Moment], means: Means, known: RunSlices, name: str) -> tuple[Context, Stream]:
+def _context(moments: Sequence[Moment], means: Means, known: RunSlices, name: str) -> Context:
     found: Any = recomputation(moments[0], means)
     if isinstance(found, str):
         raise UsageError(f"step {moments[0].step} cannot be trained on: {found}.")
     if not hasattr(found, "trainee"):
-        raise UsageError(f"step {moments[0].step} cannot be trained on: {NOT_OFF_POLICY}.")
-    stream = stream_of(found.drawing, list(_rings(found, moments, means)))
+        raise UsageError(f"step {moments[0].step} cannot be trained on: {NO_OPTIMIZER}.")
+    feed = feed_of(found, moments, means)
     wanted = known.named(name) or known.reason or NO_SLICE.format(name=name)
-    ring = found.drawing.ring
-    context = Context(
-        found=found,
-        stream=stream,
-        wanted=wanted,
-        known=known,
-        own=_own(found, stream, wanted, known, means),
-        rows_per_update=rows_per_update(moments),
-        num_environments=int(next(iter(ring.observations.values())).shape[1]),
+    return Context(
+        found=found, feed=feed, wanted=wanted, known=known, own=_own(found, feed, wanted, known, means)
     )
-    return context, stream
-
-
-def _rings(found: Any, moments: Sequence[Moment], means: Means) -> Iterator[tuple[int, Any]]:
-    yield moments[0].step or 0, found.drawing.ring
-    if means.given.replay is None:
-        for each in moments[1:]:
-            ring = each.replay.opened().ring if each.replay is not None else None
-            if ring is not None and each.step is not None:
-                yield each.step, ring
 
 
 def _own(
-    found: Any, stream: Stream, wanted: Slice | str, known: RunSlices, means: Means
+    found: Any, feed: Feed, wanted: Slice | str, known: RunSlices, means: Means
 ) -> Mapping[str, Any] | str:
-    """The slice's own columns, seen where it moves: in the latest buffer."""
+    """The slice's own columns, seen where it moves: in the newest rows."""
     if isinstance(wanted, str):
         return wanted
-    latest = replace(found, drawing=replace(found.drawing, ring=stream.drawings[-1].ring))
-    own = own_columns_of(latest, wanted, known, means)
+    own = own_columns_of(feed.latest(found), wanted, known, means)
     if isinstance(own, str):
         return own
     return own or NEVER_MOVES
 
 
-def _notes(context: Context, stream: Stream, plan: Plan, room: int) -> Iterator[str]:
-    yield from stream.notes
-    if plan.num_updates > room:
-        held = (
-            f"after gradient step {room:,} no new rows come in"
+def _notes(context: Context, plan: Plan) -> Iterator[str]:
+    feed, found = context.feed, context.found
+    yield from feed.notes
+    if plan.num_updates > feed.num_updates:
+        room = feed.num_updates
+        yield (
+            f"after gradient step {room:,} no new rows come in: batches are drawn from the newest ones"
             if room > 0
-            else "no later buffer has new rows"
+            else "no later checkpoint has new rows: all batches are drawn from this one's"
         )
-        yield f"{held}: batches go on being drawn from the newest buffer"
     if isinstance(context.own, str):
         yield f"zeros are counted over all weights, the slice's own columns among them: {context.own}"
-    if context.found.drawing.normalizer is not None:
+    if getattr(found.drawing, "normalizer", None) is not None:
         yield "observations are normalised with the statistics of the checkpoint throughout"
-    if not isinstance(context.found, Recomputed):
-        yield "the user's own code ran (--trust)"

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradscope.recompute.batches import Batch
     from gradscope.recompute.trainee import Trainee
     from gradscope.records import Slice
     from gradscope.run.inputs import RunSlices
-    from gradscope.trial.stream import Stream
+    from gradscope.trial.feed import Feed
 
     Columns = NDArray[np.bool_]
 
 NONE: Final = "none"
-NO_OWN: Final = "no weight takes the slice's columns directly"
 WHOLE_NUMBERS: Final = "the observations are whole numbers or images, no features to normalise"
+NO_OWN: Final = "no weight takes the slice's columns directly"
+MATRIX: Final = 2
+NO_REST: Final = "the rows are stored after VecNormalize: at which value the slice rests is not known"
 NEVER_MOVES: Final = "the slice is at rest on all rows"
 FACTOR: Final = 0.1
 """Of gradients and of updates: what the case proposed."""
@@ -42,14 +43,12 @@ class Context:
 
     found: Any
     """The recomputation that trainees come from."""
-    stream: Stream
+    feed: Feed
     wanted: Slice | str
     """The slice; or why there is none."""
     known: RunSlices
     own: Mapping[str, Columns] | str
     """The slice's own columns by layer; or why they are not known."""
-    rows_per_update: float
-    num_environments: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,11 +57,11 @@ class Arm:
 
     trainee: Trainee
     inputs: InputModule | None = None
-    before: Callable[[int, int, Batch], None] | None = None
-    """Called with the gradient step's number, the rows there are, and the batch, before each update."""
+    before: Callable[[int, int, Any], None] | None = None
+    """Called before each update with its number, how far the feed has come, and the batch."""
     note: str = ""
 
-    def ready(self, number: int, end: int, one: Batch) -> Batch:
+    def ready(self, number: int, end: int, one: Any) -> Any:
         """The batch as this training takes it, after what comes before an update."""
         one = one if self.inputs is None else self.inputs.on(one)
         if self.before is not None:
@@ -91,10 +90,11 @@ def with_slice_gradient_scale(context: Context, seed: int) -> Arm | str:
     del seed
     from gradscope.remedy import scale_slice_gradients  # noqa: PLC0415  torch, only where it is tried
 
-    if isinstance(context.own, str):
-        return context.own
+    columns_of = _matrices(context)
+    if isinstance(columns_of, str):
+        return columns_of
     trainee, note = context.found.trainee(), ""
-    for name, columns in context.own.items():
+    for name, columns in columns_of.items():
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             scale_slice_gradients(
@@ -109,10 +109,11 @@ def with_slice_learning_rate(context: Context, seed: int) -> Arm | str:
     del seed
     from gradscope.remedy import slice_learning_rate  # noqa: PLC0415  torch, only where it is tried
 
-    if isinstance(context.own, str):
-        return context.own
+    columns_of = _matrices(context)
+    if isinstance(columns_of, str):
+        return columns_of
     trainee = context.found.trainee()
-    for name, columns in context.own.items():
+    for name, columns in columns_of.items():
         slice_learning_rate(
             trainee.owner(name).optimizer, trainee.parameters[name], _numbers(columns), FACTOR
         )
@@ -127,13 +128,14 @@ def with_activity_learning_rate(context: Context, seed: int) -> Arm | str:
     wanted, known = context.wanted, context.known
     if isinstance(wanted, str):
         return wanted
+    if context.found.drawing.kind.are_normalised and known.normalised:
+        return NO_REST
     trainee = context.found.trainee()
     rate = ActivityLearningRate([part.optimizer for part in trainee.parts], RATE)
-    newest = max(round(context.rows_per_update), 1)
 
-    def before(number: int, end: int, one: Batch) -> None:
+    def before(number: int, end: int, one: Any) -> None:
         del number, one
-        values = slice_values(context.stream.newest(end, newest), wanted, known.sequence_length)
+        values = slice_values(context.feed.newest(end), wanted, known.sequence_length)
         rate.set_fraction(float(np.mean(active_rows(values, known.resting[wanted.name]))))
 
     return Arm(trainee=trainee, before=before)
@@ -164,14 +166,22 @@ def _with_inputs(context: Context, make: Any, seed: int) -> Arm | str:
     del seed
     if isinstance(context.wanted, str):
         return context.wanted
-    ring = context.stream.drawings[0].ring
-    if ring.observations[context.wanted.key].dtype.kind != "f":
+    if context.feed.dtype_of(context.wanted.key).kind != "f":
         return WHOLE_NUMBERS
     try:
         module = make(layout(context.wanted, context.known))
     except UsageError as problem:
         return str(problem)
     return Arm(trainee=context.found.trainee(), inputs=module)
+
+
+def _matrices(context: Context) -> Mapping[str, Columns] | str:
+    """The slice's own columns of weights; of a vector, as a norm in front has it, they are elements."""
+    if isinstance(context.own, str):
+        return context.own
+    shapes = {name: each.dim() for name, each in context.found.fresh_parameters(0).items()}
+    found = {name: each for name, each in context.own.items() if shapes.get(name, 0) >= MATRIX}
+    return found or NO_OWN
 
 
 def _numbers(columns: Columns) -> list[int]:

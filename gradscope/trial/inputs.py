@@ -10,7 +10,6 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradscope.recompute.batches import Batch
     from gradscope.records import Slice
     from gradscope.run.inputs import RunSlices
 
@@ -27,14 +26,13 @@ class InputModule:
     shape: tuple[int, ...]
     """[rows, ...] that the module takes, -1 for the rows."""
 
-    def on(self, one: Batch) -> Batch:
-        """The batch behind the module; what follows is not taken into its statistics."""
-        seen = self._through(one.observations, is_training=True)
-        return replace(
-            one,
-            observations=seen,
-            next_observations=self._through(one.next_observations, is_training=False),
-        )
+    def on(self, one: Any, *, is_training: bool = True) -> Any:
+        """A Batch or RolloutBatch behind the module; what follows is not taken into its statistics."""
+        seen = {"observations": self._through(one.observations, is_training=is_training)}
+        following = getattr(one, "next_observations", None)
+        if following is not None:
+            seen["next_observations"] = self._through(following, is_training=False)
+        return replace(one, **seen)
 
     def _through(self, observations: Any, *, is_training: bool) -> Any:
         plain = isinstance(observations, torch.Tensor)

@@ -15,7 +15,6 @@ from gradscope.recompute.unit_tally import Units
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradscope.recompute.batches import Batch
     from gradscope.recompute.trainee import Trainee
 
 EVERY: Final = 100
@@ -34,7 +33,7 @@ class Recycling:
     num_recycled: int = 0
     _fresh: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def before(self, number: int, end: int, one: Batch) -> None:
+    def before(self, number: int, end: int, one: Any) -> None:
         """Recycle where it is time."""
         del end
         if number % EVERY:
@@ -47,7 +46,7 @@ class Recycling:
             if dead and name in self.trainee.layers:
                 self.num_recycled += self._recycled(name, dead, units.outgoing[name].takers)
 
-    def _gradients(self, one: Batch) -> Iterator[object]:
+    def _gradients(self, one: Any) -> Iterator[object]:
         """One pass, for the activations alone."""
         yield self.trainee.looked_at(one, draws(self.seed))
 

@@ -61,17 +61,14 @@ def curve(arm: Arm, context: Context, plan: Plan, seed: int, told: Callable[[int
     Raises:
         UsageError: the user's code failed.
     """
-    trainee, stream, drawn = arm.trainee, context.stream, draws(seed)
+    trainee, drawn = arm.trainee, draws(seed)
     zeros = ColumnZeros(tolerance=plan.settings.zero_tolerance, modules=trainee.modules)
     wanted = [name for name in trainee.layers if plan.settings.wants_layer(name)]
     losses: list[float] = []
-    start = trainee.num_calls
     with trainee.session():
-        for number in range(plan.num_updates):
-            num_new = (number + 1) * context.rows_per_update
-            end = stream.end_after(num_new)
-            one = arm.ready(number, end, stream.batch(drawn.rows, end, plan.batch_size))
-            found = trainee.update(one, drawn, num_calls=start + int(num_new / context.num_environments))
+        portions = context.feed.portions(arm, drawn, plan.num_updates, plan.batch_size)
+        for number, portion in enumerate(portions):
+            found = trainee.update(portion.batch, drawn, num_calls=portion.num_calls)
             zeros.add({name: each.detach().numpy() for name, each in found.by_layer.items()}, wanted)
             losses.append(float("nan") if found.loss is None else float(found.loss))
             if (number + 1) % HEARTBEAT == 0 or number + 1 == plan.num_updates:

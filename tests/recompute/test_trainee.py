@@ -17,7 +17,7 @@ from gradscope.errors import UsageError
 from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute import recompute_gradients
 from gradscope.recompute.batches import batch, draws
-from gradscope.recompute.trainee import Rhythm
+from gradscope.recompute.rhythm import Rhythm
 
 if TYPE_CHECKING:
     from pathlib import Path

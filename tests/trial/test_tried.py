@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from run.causes import POSITION, run
+from run.causes import POSITION, rollout_run, run
 
 from gradscope import trial
 from gradscope.errors import UsageError
@@ -104,14 +104,15 @@ def test_rows_are_those_of_the_run_and_end_where_its_files_end(large: Path) -> N
     assert report.notes == ("of the rows before step 160, 1 are in no buffer",)
     longer = tried(opened(large), from_step=160, gradient_steps=5, seeds=1, remedies=["slice-learning-rate"])
     assert longer.to_step == 160
-    assert any("no later buffer" in note for note in longer.notes)
+    assert any("no later checkpoint" in note for note in longer.notes)
 
 
 def test_unchanged_training_is_the_trainee_on_the_streams_batches(large: Path) -> None:
     """By hand: the zeros of every gradient outside the position's columns, over the last quarter."""
     report = tried(opened(large), from_step=160, gradient_steps=8, seeds=1, remedies=["slice-learning-rate"])
     run_ = opened(large)
-    context, stream = _context_of(run_)
+    context = _context_of(run_)
+    stream = context.feed.stream
     trainee, drawn = context.found.trainee(), draws(0)
     shares = []
     for number in range(8):
@@ -136,7 +137,8 @@ def _context_of(run_: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "factor"), [("slice-gradient-scale", 0.1), ("slice-learning-rate", 0.1)])
 def test_what_acts_on_columns_acts_on_these_alone(name: str, factor: float, large: Path) -> None:
-    context, stream = _context_of(opened(large))
+    context = _context_of(opened(large))
+    stream = context.feed.stream
     assert list(context.own) == ["q_net.q_net.0.weight"]
     assert np.flatnonzero(context.own["q_net.q_net.0.weight"]).tolist() == [POSITION]
     weight = "q_net.q_net.0.weight"
@@ -163,7 +165,8 @@ def test_what_acts_on_columns_acts_on_these_alone(name: str, factor: float, larg
 
 
 def test_recycled_units_have_gradients_again(large: Path) -> None:
-    context, stream = _context_of(opened(large))
+    context = _context_of(opened(large))
+    stream = context.feed.stream
     arm = arms.REMEDIES["recycle-dead-units"](context, 0)
     assert isinstance(arm, arms.Arm)
     trainee, drawn = arm.trainee, draws(0)
@@ -231,6 +234,22 @@ def test_an_interrupt_keeps_what_is_finished(large: Path) -> None:
             gradient_steps=10,
             progress=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
         )
+
+
+def test_ppo_trains_on_from_a_stored_rollout(tmp_path: Path) -> None:
+    """One rollout is stored: it is met again, as if collected by the weights of that time."""
+    run_ = opened(rollout_run(tmp_path, size=300.0, seed=3))
+    report = tried(run_, from_step=120, gradient_steps=100, seeds=3)
+    by_name = {each.remedy: each for each in report.trials}
+    none = by_name["none"]
+    assert none.zero_fraction is not None
+    assert none.zero_fraction > 0.25
+    assert by_name["slice-normalizer"].verdict is TrialVerdict.HELPS
+    assert (by_name["slice-normalizer"].zero_fraction or 0) < 0.2
+    assert by_name["slice-learning-rate"].zero_fraction is not None
+    assert by_name["activity-learning-rate"].zero_fraction is not None
+    assert any("what was collected between them is not trained on" in note for note in report.notes)
+    assert any("after gradient step 50" in note for note in report.notes)
 
 
 def test_the_files_of_the_run_stay_as_they_were(large: Path) -> None:

@@ -103,7 +103,9 @@ class RecomputedPolicy:
         try:
             with self._guest.turn(), borrowed(chance.noise, chance.rows):
                 state = loaded_state(self._training, self.drawing, self._recipe)
-                return trusted_trainee(self._training, self._guest, state)
+                return trusted_trainee(
+                    self._training, self._guest, state.live, state.losses, state.parameters
+                )
         except (GuestFailed, Mismatch) as problem:
             raise UsageError(str(problem)) from problem
 
