@@ -29,7 +29,7 @@ class Attending(BaseFeaturesExtractor):
         super().__init__(space, WIDTH)
         self.embedding = nn.Linear(1 + space.shape[0], WIDTH)
         self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-        self.register_buffer("places", torch.eye(space.shape[0]))
+        self.register_buffer("places", torch.eye(space.shape[0]), persistent=False)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         places = self.places.expand(len(observations), -1, -1)
