@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from gradscope.settings import Settings
 
     Array: TypeAlias = NDArray[Any]
+
+
+UNNAMED: Final = (
+    "the file of --replay calls no rows observations, so which columns a slice is of is not known: "
+    "say which they are with --replay-keys observations=KEY"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +136,11 @@ def _normalized(raw: Mapping[str, Array], normalizer: Normalizer) -> Mapping[str
 
 
 def run_slices(
-    files: RunFiles, moments: Sequence[Moment], settings: Settings, of: Sequence[Moment] = ()
+    files: RunFiles,
+    moments: Sequence[Moment],
+    settings: Settings,
+    of: Sequence[Moment] = (),
+    named: Mapping[str, Array] | None = None,
 ) -> RunSlices:
     """Slices by option or configuration, else as recorded, else guessed from the replays.
 
@@ -139,6 +149,7 @@ def run_slices(
         moments: of the whole run.
         settings: slices, sequence length and names that were set.
         of: the moments whose observations they must fit, where not all are looked at.
+        named: observations of the file of --replay, for runs that have none of their own.
 
     Raises:
         UsageError: a selector does not fit the observations.
@@ -148,18 +159,21 @@ def run_slices(
     names = settings.feature_names or observed.feature_names
     normalised = any(each.norm_observations for each in files.normalizers)
     shapes = next((window.shapes for each in of or moments if (window := step_window(each))), None)
-    if shapes is None:
-        return RunSlices(reason=_no_inputs(files))
+    beside = named if shapes is None and named else {}
+    if shapes is None and not beside:
+        return RunSlices(reason=_no_inputs(files) if named is None else UNNAMED)
+    shapes = shapes or shapes_of(beside)
     selectors = settings.slices or observed.slices
     source = (settings.slices_from or "option") if settings.slices else "recorded"
     if not selectors:
         source = "guessed"
         replays = (_fitting_window(each, shapes) for each in moments if each.replay)
-        selectors, why_not = guessed((each.raw for each in replays if each and each.num_rows), length)
+        rows = [beside] if beside else (each.raw for each in replays if each and each.num_rows)
+        selectors, why_not = guessed(rows, length)
     if not selectors:
         return RunSlices(source=source, sequence_length=length, feature_names=names, reason=why_not)
     slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
-    first = _earliest(moments, shapes, normalised=normalised)
+    first = beside or _earliest(moments, shapes, normalised=normalised)
     return RunSlices(
         slices=slices,
         source=source,
