@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.judge.hypothesis_facts import (
     LIMIT_SOURCE,
     NO_BAD_LAYER,
+    bad_layers,
     not_testable,
     percent,
     rejected,
@@ -18,6 +19,7 @@ from gradscope.judge.hypothesis_facts import (
 )
 from gradscope.judge.hypothesis_network import untaken_zeros
 from gradscope.records import Evidence
+from gradscope.settings import SMALL_LAYER_SHARE
 
 if TYPE_CHECKING:
     from gradscope.judge.hypothesis_facts import Facts
@@ -93,7 +95,7 @@ def never_trained(facts: Facts) -> Finding:
     if not known:
         why = _why_no_state(facts)
         return not_testable(NEVER, f"what the optimizer remembers is not known: {why}", GET_STATE)
-    bad = [layer for layer in zero_layers(facts) if _never(facts, layer) is not None]
+    bad = [layer for layer in _counted(facts) if _never(facts, layer) is not None]
     evidence = [
         Evidence(
             measure=f"share of {layer.name} never trained",
@@ -116,6 +118,17 @@ def never_trained(facts: Facts) -> Finding:
     return rejected(
         NEVER, f"these layers did learn once: at most {percent(most)} of one never had a gradient", evidence
     )
+
+
+def _counted(facts: Facts) -> list[LayerGradient]:
+    """Layers with zeros; those that a fresh network has too, only where they are no small part of the whole.
+
+    A fresh network never learned either, so it excuses nothing; but whoever rests from the start has a
+    small layer or two of its own (a slice's norm), and that is no fault.
+    """
+    bad = bad_layers(facts)
+    least = SMALL_LAYER_SHARE * facts.snapshot.num_elements
+    return [layer for layer in zero_layers(facts) if layer in bad or layer.num_elements >= least]
 
 
 def _never(facts: Facts, layer: LayerGradient) -> float | None:

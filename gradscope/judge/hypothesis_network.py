@@ -14,8 +14,11 @@ SATURATED_GATE: Final = 0.5
 SIDE_BY_SIDE: Final = ({"policy_net", "value_net"}, {"actor", "critic"}, {"lstm_actor", "lstm_critic"})
 """Names of networks of one policy that do not feed each other."""
 MATRIX: Final = 2
-_CRITIC_OF_ACTIONS: Final = re.compile(r"critic\.qf\d+\.")
-"""SAC, TD3, DDPG: the actor's loss is what these critics say of its actions."""
+_CRITIC: Final = re.compile(r"critic\.qf\d+\.")
+"""SAC: the actor's loss is what these say of its actions, the lowest of them."""
+_FIRST_CRITIC: Final = re.compile(r"critic\.qf0\.")
+_TD3_ACTOR: Final = re.compile(r"actor\.mu\.\d+\.")
+"""TD3, DDPG: the actor's loss is what the first critic says."""
 
 
 def columns_of(layer: LayerGradient) -> int | None:
@@ -109,7 +112,8 @@ def gates(facts: Facts, layer: LayerGradient, *, dead: bool) -> list[UnitActivit
 
 def _is_fed(later: str, earlier: str) -> bool:
     """Whether gradients come by one layer to the other: an actor's come through the critic of its actions."""
-    is_judged = earlier.startswith("actor.") and _CRITIC_OF_ACTIONS.match(later) is not None
+    critic = _FIRST_CRITIC if _TD3_ACTOR.match(earlier) else _CRITIC
+    is_judged = earlier.startswith("actor.") and critic.match(later) is not None
     return is_judged or _share_network(later, earlier)
 
 

@@ -34,9 +34,7 @@ MAX_POINTS: Final = 500
 NUM_TESTS: Final = 2
 """Levels and onsets; a layer's better p-value is doubled (Bonferroni)."""
 TREND: Final = 2
-"""Degree of the trend taken out of levels. Trends bend: after a straight line, two parabolas (square roots) in
-noise of a tenth of their rise were called associated in 27 % (43 %) of 60 runs with five layers, after a
-parabola in 2 % (8 %); episodes that layers do follow are found as often."""
+"""Degree of the trend taken out. After 1, two parabolas in noise seem associated in 27 % of runs, now 2 %."""
 ASSOCIATED: Final = "associated"
 NOT_ASSOCIATED: Final = "not associated"
 TOO_FEW: Final = "too few steps"

@@ -69,7 +69,7 @@ def open_run(
     for files in found.runs:
         joined = tuple(moments(files))
         kept = only_named(files, joined, found)
-        slices = _slices_or_why_not(found, files, joined, kept, settings, beside)
+        slices = _slices_or_why_not(found, files, joined, kept, settings=settings, beside=beside)
         strip(files, kept, found)
         if kept or files.replays or files.timelines:
             runs.append(OpenedRun(files=files, moments=kept, slices=slices))
@@ -133,6 +133,7 @@ def _slices_or_why_not(
     files: RunFiles,
     joined: Sequence[Moment],
     kept: Sequence[Moment],
+    *,
     settings: Settings,
     beside: Given,
 ) -> RunSlices:

@@ -30,10 +30,12 @@ class Given:
 
     @property
     def observations(self) -> Mapping[str, Array] | None:
-        """As collected, by key, [rows, *shape]; empty where a batch file calls nothing so, None without a file."""
+        """As collected, by key, [rows, *shape]; empty where a batch file names none, None without a file."""
         if self.replay is not None:
             return {key: each.reshape(-1, *each.shape[2:]) for key, each in self.replay.observations.items()}
-        return None if self.rows is None else entries(self.rows, OBSERVATIONS)
+        if self.rows is None:
+            return None
+        return {key: each for key, each in entries(self.rows, OBSERVATIONS).items() if each.ndim > 1}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ from gradscope.records import Observed, Slice
 from gradscope.run.guess import guessed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -148,8 +148,8 @@ def run_slices(
         files: of the whole run.
         moments: of the whole run.
         settings: slices, sequence length and names that were set.
-        of: the moments whose observations they must fit, where not all are looked at.
-        named: observations of the file of --replay, for runs that have none of their own.
+        of: moments whose observations they must fit, where not all are looked at.
+        named: observations of the file of --replay, where moments have none.
 
     Raises:
         UsageError: a selector does not fit the observations.
@@ -165,24 +165,26 @@ def run_slices(
     shapes = shapes or shapes_of(beside)
     selectors = settings.slices or observed.slices
     source = (settings.slices_from or "option") if settings.slices else "recorded"
+    bare = RunSlices(source=source, sequence_length=length, feature_names=names)
     if not selectors:
-        source = "guessed"
-        replays = (_fitting_window(each, shapes) for each in moments if each.replay)
-        rows = [beside] if beside else (each.raw for each in replays if each and each.num_rows)
-        selectors, why_not = guessed(rows, length)
+        selectors, why_not = guessed(_collected(moments, shapes, beside), length)
+        bare = replace(bare, source="guessed", reason=why_not)
     if not selectors:
-        return RunSlices(source=source, sequence_length=length, feature_names=names, reason=why_not)
-    slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
+        return bare
     first = beside or _earliest(moments, shapes, normalised=normalised)
-    return RunSlices(
-        slices=slices,
-        source=source,
-        sequence_length=length,
-        feature_names=names,
-        shapes=shapes,
-        normalised=normalised,
-        resting={each.name: resting_values(slice_values(first, each, length)) for each in slices},
-    )
+    slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
+    resting = {each.name: resting_values(slice_values(first, each, length)) for each in slices}
+    return replace(bare, slices=slices, shapes=shapes, normalised=normalised, resting=resting, reason=None)
+
+
+def _collected(
+    moments: Sequence[Moment], shapes: Mapping[str, tuple[int, ...]], beside: Mapping[str, Array]
+) -> Iterator[Mapping[str, Array]]:
+    """Rows of every step's replay, or those beside the run."""
+    if beside:
+        yield beside
+    found = (_fitting_window(each, shapes) for each in moments if each.replay)
+    yield from (each.raw for each in found if each and each.num_rows)
 
 
 def _earliest(

@@ -1,4 +1,4 @@
-"""Rows under the names that a user's loss function takes: those of a replay buffer, and observations by key."""
+"""Rows under the names that a user's loss function takes: a replay buffer's, and observations by key."""
 
 from __future__ import annotations
 

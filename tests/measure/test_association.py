@@ -53,7 +53,9 @@ def shared_curve(power: float) -> Callable[[np.random.Generator], tuple[Any, Any
     curve = np.linspace(0, 1, NUM_STEPS) ** power
 
     def make(draw: np.random.Generator) -> tuple[Any, Any]:
-        return curve + 0.1 * draw.normal(size=NUM_STEPS), curve + 0.1 * draw.normal(size=(NUM_LAYERS, NUM_STEPS))
+        return curve + 0.1 * draw.normal(size=NUM_STEPS), curve + 0.1 * draw.normal(
+            size=(NUM_LAYERS, NUM_STEPS)
+        )
 
     return make
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gradscope.records import AssociationReport
 
 NAME: Final = "code_of_these_tests"
-SOURCE: Final = '''
+SOURCE: Final = """
 import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -48,7 +48,7 @@ class Extractor(BaseFeaturesExtractor):
 
     def forward(self, observations):
         return torch.relu(self.first(observations))
-'''
+"""
 SLICES: Final = Settings(slices={"position": (f"{POSITION}",)}, slices_from="option", trust=True)
 FEW: Final = 20
 
@@ -132,7 +132,7 @@ def test_rows_of_another_name_say_how_to_name_them(code: Any, tmp_path: Path) ->
 @pytest.mark.parametrize("make", [model_run, rollout_run])
 def test_without_consent_nothing_runs_and_the_reason_says_so(make: Any, code: Any, tmp_path: Path) -> None:
     settings = replace(make(tmp_path, code, size=500.0), trust=False)
-    together, verdicts, reasons = told(tmp_path, settings)
+    together, verdicts, _ = told(tmp_path, settings)
     assert NAME not in sys.modules
     assert not together.effects
     assert "--trust" in together.reasons["effects"]

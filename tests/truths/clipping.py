@@ -24,7 +24,7 @@ def grown(by: float) -> Callable[[Any, Any, int], float]:
 
 
 def fails_once(seen: Any, _action: Any, time: int) -> float:
-    """One price was 0, and its logarithm is minus infinity; in the first rollout after the last checkpoint."""
+    """One price was 0, and its logarithm is minus infinity; in the rollout of the last checkpoint."""
     return float("-inf") if time == LAST - 5 else float(seen[0])
 
 
@@ -56,7 +56,9 @@ EXPLOSIONS = (
         made=Training(**PPO, reward=grown(1e12)),
         twin="healthy PPO",
         supported=CLIPPING,
-        words={"explosion-clipping": f"the norm grew tenfold at step {EXPLODES}, zeros rose at step {EXPLODES}"},
+        words={
+            "explosion-clipping": f"the norm grew tenfold at step {EXPLODES}, zeros rose at step {EXPLODES}"
+        },
     ),
     Truth(
         name="rewards explode by 1e30: infinite norm",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NUM_COLUMNS: Final = 10
 POSITION: Final = "7:10"
-NUM_STEPS: Final = 400
+NUM_STEPS: Final = 440
 STARTS: Final = 40
 """Step of the first update."""
 UNITS: Final = 64
@@ -118,5 +118,5 @@ def curve(time: int) -> float:
 
 
 def episodes(time: int) -> float:
-    """Closed, then open, each for a while; no two alike."""
+    """Closed, then open, each for a while, no two alike; open at the last checkpoint."""
     return float(np.sin(time / 17) + np.sin(time / 29) > 0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from truths.worlds import LAST, MARKET, POSITION
+
 from gradscope.judge.hypotheses import HYPOTHESES
 from gradscope.records import Verdict
 from gradscope.run import open_run, scan_opened, with_shift
 from gradscope.run.explain import explanation
 from gradscope.settings import Settings
-from truths.worlds import LAST, MARKET, POSITION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

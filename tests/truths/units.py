@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-
 from truths.truth import Truth
 from truths.worlds import Training
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
-
 from truths.truth import SLICES, Truth
 from truths.units import negative_biases
 from truths.worlds import Training

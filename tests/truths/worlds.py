@@ -27,7 +27,12 @@ LAST = 2 * SAVE_EVERY
 """Step of the last checkpoint."""
 FEW_MORE = 20
 """Steps: the recorder writes gradients with the first update after a checkpoint."""
-OFF_POLICY: dict[str, Any] = {"buffer_size": SAVE_EVERY, "learning_starts": 20, "batch_size": 64, "train_freq": 8}
+OFF_POLICY: dict[str, Any] = {
+    "buffer_size": SAVE_EVERY,
+    "learning_starts": 20,
+    "batch_size": 64,
+    "train_freq": 8,
+}
 ON_POLICY: dict[str, Any] = {"n_steps": 50, "batch_size": 50, "n_epochs": 2}
 
 
