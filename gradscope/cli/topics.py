@@ -69,7 +69,9 @@ torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensor
 
 gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
 All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
-A replay buffer gives observations, next_observations, actions, rewards, ends.""",
+A replay buffer gives observations, next_observations, actions, rewards, ends.
+In a batch file, rows called observations (or observations.KEY) are what --slice,
+correlate and explain change; rename with --replay-keys observations=x.""",
     "exit-codes": """0 done; 1 --fail-on reached; 2 wrong usage or no such PATH; 3 some input could not be
 read (the rest was measured and shown); 4 nothing could be read.""",
 }

@@ -15,6 +15,10 @@ from truths.unlearned import UNLEARNED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning:numpy", "ignore::RuntimeWarning:stable_baselines3"
+)
+"""What explodes overflows in the library's own statistics."""
 TRUTHS: Final = (*INPUTS, *UNITS, *EXPLOSIONS, *UNLEARNED)
 
 
