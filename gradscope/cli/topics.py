@@ -69,7 +69,9 @@ torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensor
 
 gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
 All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
-A replay buffer gives observations, next_observations, actions, rewards, ends.""",
+A replay buffer gives observations, next_observations, actions, rewards, ends.
+In a batch file, rows called observations (or observations.KEY) are what --slice,
+correlate and explain change; rename with --replay-keys observations=x.""",
     "try": """gradscope try PATH --from STEP trains on offline: the checkpoint's networks, optimizers and
 targets, once as they were (none) and once per remedy, on the same batches, with --seeds trainings of each.
 Rows come in at the run's own pace, from this and the later replay buffers; no environment is run.

@@ -17,31 +17,33 @@ INTERRUPTED = 130
 """As a shell calls a program that Ctrl-C ended."""
 
 
+FromOption = Annotated[
+    int | None, typer.Option("--from", metavar="STEP", help="Train on from this step's checkpoint. Needed.")
+]
+RemedyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="slice-normalizer, input-layer-norm, slice-gradient-scale, slice-learning-rate, "
+        "activity-learning-rate or recycle-dead-units; default all. Repeatable.",
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Default: as many as later buffers have rows for, at most 1,000."),
+]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, max=100, metavar="K", help="Trainings of each remedy, other batches in each.")
+]
+
+
 @analysing
 def try_(
     path: PathArgument = None,
-    from_: Annotated[
-        int | None,
-        typer.Option("--from", metavar="STEP", help="Train on from this step's checkpoint. Needed."),
-    ] = None,
-    remedy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="slice-normalizer, input-layer-norm, slice-gradient-scale, slice-learning-rate, "
-            "activity-learning-rate or recycle-dead-units; default all. Repeatable.",
-        ),
-    ] = None,
-    gradient_steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Default: as many as later buffers have rows for, at most 1,000."
-        ),
-    ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option(min=1, max=100, metavar="K", help="Trainings of each remedy, other batches in each."),
-    ] = 3,
+    from_: FromOption = None,
+    remedy: RemedyOption = None,
+    gradient_steps: StepsOption = None,
+    seeds: SeedsOption = 3,
     *,
     shared: Shared,
 ) -> int:

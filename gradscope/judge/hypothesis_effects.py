@@ -18,7 +18,7 @@ from gradscope.judge.hypothesis_facts import (
     words_of,
     zero_layers,
 )
-from gradscope.judge.interventions import LEAST_TAKEN, ON_VALUES, takes_zeros
+from gradscope.judge.interventions import BY_HEART, LEAST_TAKEN, ON_VALUES, takes_zeros
 from gradscope.records import Evidence
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ def removed(facts: Facts, intervention: str) -> Removed:
     if (share(facts, sum(amounts.values())) or 0.0) >= CAUSE_SHARE:
         words, brief = _words(facts, gone[0], len(gone)), _brief(gone[0])
         return Removed(verdict=True, amounts=amounts, words=words, brief=brief, evidence=evidence)
+    if shared := next((each for each in tested if each.reasons.get("verdict") == BY_HEART), None):
+        words = f"{_words(facts, shared, 1)}, but {BY_HEART}"
+        return Removed(verdict=False, words=words, brief=BY_HEART, evidence=evidence)
     if any(each.verdict == "unclear" and not _stays(each) for each in tested):
         return Removed(verdict=None, why=f"with {_name(facts, intervention)}, {UNCLEAR}", evidence=evidence)
     worst = max(tested, key=lambda each: ((each.zero_fraction or 0.0), facts.seen(bad[each.layer])))

@@ -15,9 +15,11 @@ from gradscope.judge.hypothesis_facts import (
     weighty,
     why_no_zeros,
     words_of,
+    zero_layers,
 )
 from gradscope.judge.hypothesis_network import untaken_zeros
 from gradscope.records import Evidence
+from gradscope.settings import SMALL_LAYER_SHARE
 
 if TYPE_CHECKING:
     from gradscope.judge.hypothesis_facts import Facts
@@ -89,15 +91,15 @@ def never_trained(facts: Facts) -> Finding:
         return supported(
             NEVER, facts, dict.fromkeys(unreached, 0.0), reason, evidence=evidence, what_to_do=DO_NEVER
         )
-    known = [layer for layer in facts.snapshot.layers if _never(layer) is not None]
+    known = [layer for layer in facts.snapshot.layers if _never(facts, layer) is not None]
     if not known:
         why = _why_no_state(facts)
         return not_testable(NEVER, f"what the optimizer remembers is not known: {why}", GET_STATE)
-    bad = [layer for layer in bad_layers(facts) if _never(layer) is not None]
+    bad = [layer for layer in _counted(facts) if _never(facts, layer) is not None]
     evidence = [
         Evidence(
             measure=f"share of {layer.name} never trained",
-            value=_never(layer),
+            value=_never(facts, layer),
             limit=facts.warn(layer),
             source=LIMIT_SOURCE,
         )
@@ -107,33 +109,44 @@ def never_trained(facts: Facts) -> Finding:
     lost = [layer for layer in bad if _is_lost(facts, layer)]
     if lost:
         amounts = {layer.name: _never_zeros(facts, layer) for layer in lost}
-        most = max(_never(layer) or 0.0 for layer in lost)
+        most = max(_never(facts, layer) or 0.0 for layer in lost)
         reason = f"{percent(most)} of {words_of([layer.name for layer in lost])} never had a gradient"
         return supported(NEVER, facts, amounts, reason, evidence=evidence, what_to_do=DO_NEVER)
     if not bad:
         return rejected(NEVER, NO_BAD_LAYER, evidence)
-    most = max(_never(layer) or 0.0 for layer in bad)
+    most = max(_never(facts, layer) or 0.0 for layer in bad)
     return rejected(
         NEVER, f"these layers did learn once: at most {percent(most)} of one never had a gradient", evidence
     )
 
 
-def _never(layer: LayerGradient) -> float | None:
+def _counted(facts: Facts) -> list[LayerGradient]:
+    """Layers with zeros; those that a fresh network has too, only where they are no small part of the whole.
+
+    A fresh network never learned either, so it excuses nothing; but whoever rests from the start has a
+    small layer or two of its own (a slice's norm), and that is no fault.
+    """
+    bad = bad_layers(facts)
+    least = SMALL_LAYER_SHARE * facts.snapshot.num_elements
+    return [layer for layer in zero_layers(facts) if layer in bad or layer.num_elements >= least]
+
+
+def _never(facts: Facts, layer: LayerGradient) -> float | None:
     """Without the elements that cannot be trained."""
     if layer.optimizer is None or layer.optimizer.never_trained_fraction is None:
         return None
-    expected = layer.anatomy.expected if layer.anatomy is not None else 0
-    return max(layer.optimizer.never_trained_fraction - expected / max(layer.num_elements, 1), 0.0)
+    expected = _expected(facts, layer) / max(facts.seen(layer), 1)
+    return max(layer.optimizer.never_trained_fraction - expected, 0.0)
 
 
 def _is_lost(facts: Facts, layer: LayerGradient) -> bool:
     """Whether most of the layer's zeros never were anything else, and as many as count."""
-    never = _never(layer) or 0.0
+    never = _never(facts, layer) or 0.0
     return never >= facts.warn(layer) and _never_zeros(facts, layer) >= MOST * (layer.num_zero or 0)
 
 
 def _never_zeros(facts: Facts, layer: LayerGradient) -> float:
-    return min(float(layer.num_zero or 0), (_never(layer) or 0.0) * facts.seen(layer))
+    return min(float(layer.num_zero or 0), (_never(facts, layer) or 0.0) * facts.seen(layer))
 
 
 def _why_no_state(facts: Facts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,11 @@ SATURATED_GATE: Final = 0.5
 SIDE_BY_SIDE: Final = ({"policy_net", "value_net"}, {"actor", "critic"}, {"lstm_actor", "lstm_critic"})
 """Names of networks of one policy that do not feed each other."""
 MATRIX: Final = 2
+_CRITIC: Final = re.compile(r"critic\.qf\d+\.")
+"""SAC: the actor's loss is what these say of its actions, the lowest of them."""
+_FIRST_CRITIC: Final = re.compile(r"critic\.qf0\.")
+_TD3_ACTOR: Final = re.compile(r"actor\.mu\.\d+\.")
+"""TD3, DDPG: the actor's loss is what the first critic says."""
 
 
 def columns_of(layer: LayerGradient) -> int | None:
@@ -101,7 +107,14 @@ def gates(facts: Facts, layer: LayerGradient, *, dead: bool) -> list[UnitActivit
     names = [each.name for each in facts.snapshot.layers]
     place = names.index(weight_of(facts, layer).name)
     behind = [each for each in facts.units if each.layer in names[place:]]
-    return [each for each in behind if _closed(each, dead=dead) and _share_network(each.layer, layer.name)]
+    return [each for each in behind if _closed(each, dead=dead) and _is_fed(each.layer, layer.name)]
+
+
+def _is_fed(later: str, earlier: str) -> bool:
+    """Whether gradients come by one layer to the other: an actor's come through the critic of its actions."""
+    critic = _FIRST_CRITIC if _TD3_ACTOR.match(earlier) else _CRITIC
+    is_judged = earlier.startswith("actor.") and critic.match(later) is not None
+    return is_judged or _share_network(later, earlier)
 
 
 def _closed(unit: UnitActivity, *, dead: bool) -> bool:

@@ -16,6 +16,7 @@ from gradscope.judge.hypothesis_facts import (
     why_no_zeros,
     words_of,
     worst_fraction,
+    zero_layers,
 )
 from gradscope.judge.hypothesis_network import (
     feeder,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 DEAD: Final = "dead-units"
 SATURATION: Final = "saturation"
+AS_FRESH: Final = "no layer has more zeros than a fresh network has on the same rows"
 NO_UNITS: Final = "no activation was seen"
 REVIVE: Final = (
     "Normalise what comes into these units (each slice of the input for itself) or lower the learning rate; "
@@ -196,7 +198,7 @@ def _rejected(
     facts: Facts, code: str, amounts: dict[str, float], what: str, evidence: list[Evidence]
 ) -> Finding:
     if not bad_layers(facts):
-        return rejected(code, NO_BAD_LAYER, evidence)
+        return rejected(code, AS_FRESH if zero_layers(facts) else NO_BAD_LAYER, evidence)
     part = share(facts, sum(amounts.values()))
     most = percent(worst_fraction(facts, amounts))
     return rejected(code, f"{what} make at most {most} of any layer's gradient zero", evidence, part)

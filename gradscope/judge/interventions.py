@@ -18,6 +18,10 @@ NO_EFFECT_FOUND: Final = "associated, no effect found"
 NOT_TESTABLE: Final = "associated, effect not testable"
 ON_VALUES: Final = ("flat", "permuted", "rescaled")
 """Interventions that change the slice and nothing else; other rows differ in everything that goes with it."""
+BY_HEART: Final = (
+    "permuting as many other inputs takes these zeros too: they are of the rows, not of the slice"
+)
+"""Weights know the rows they were trained on: whatever breaks a row up opens units that are shut on it."""
 LEAST_TAKEN: Final = 0.5
 """Share of a layer's zeros that an intervention must take away to be called their cause: most of them."""
 
@@ -114,6 +118,8 @@ def _cause(slice_name: str, best: Effect, causes: Sequence[Effect]) -> str:
 
 
 def _no_cause(slice_name: str, tested: Sequence[Effect], clear: Sequence[Effect]) -> str:
+    if any(each.reasons.get("verdict") == BY_HEART for each in tested):
+        return f"{BY_HEART[0].upper()}{BY_HEART[1:]}."
     if not clear:
         return "Too far apart from batch to batch to tell: try more --batches."
     if max(each.zero_fraction or 0.0 for each in tested) == 0:

@@ -31,11 +31,15 @@ _MAD_TO_DEVIATION: Final = 1.4826
 _ROUNDING: Final = 1e-9
 
 
-def detrended(series: Floats) -> Floats:
-    """Least squares residuals from a straight line, [..., points]; exactly 0 for a straight line."""
-    time = _time(series.shape[-1])
-    centred = series - series.mean(axis=-1, keepdims=True)
-    residual = centred - (centred @ time / (time @ time))[..., None] * time
+def detrended(series: Floats, degree: int = 1) -> Floats:
+    """Least squares residuals from a polynomial in time, [..., points]; exactly 0 for such a curve.
+
+    Args:
+        series: [..., points].
+        degree: 1 for a straight line, 2 for a parabola.
+    """
+    curves = _curves(series.shape[-1], degree)
+    residual = series - (series @ curves) @ curves.T
     size = np.abs(series).max(axis=-1, keepdims=True, initial=0)
     return np.where(np.abs(residual).max(axis=-1, keepdims=True, initial=0) > _ROUNDING * size, residual, 0)
 
@@ -166,5 +170,8 @@ def _running_median(series: Floats) -> Floats:
     return np.asarray(np.median(windows, axis=1))
 
 
-def _time(num_points: int) -> Floats:
-    return np.arange(num_points, dtype=np.float64) - (num_points - 1) / 2
+@lru_cache(maxsize=4)
+def _curves(num_points: int, degree: int) -> Floats:
+    """Orthonormal polynomials in time, [points, degree + 1]."""
+    time = np.linspace(-1, 1, num_points)
+    return np.linalg.qr(np.polynomial.legendre.legvander(time, min(degree, max(num_points - 1, 0))))[0]

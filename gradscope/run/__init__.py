@@ -19,7 +19,7 @@ from gradscope.run.configured import configured
 from gradscope.run.dead_since import with_dead_since
 from gradscope.run.effects import with_effects
 from gradscope.run.find import find
-from gradscope.run.given import Means, given
+from gradscope.run.given import Given, Means, given
 from gradscope.run.gradient import snapshot_gradient
 from gradscope.run.inputs import RunSlices, run_slices
 from gradscope.run.join import moments
@@ -62,19 +62,20 @@ def open_run(
     """
     places = [Path(path) for path in paths]
     settings = configured(places) if settings is None else settings
+    beside = given(settings)
     found = find(places, progress)
     leave_out_rows(found, settings.replay)
     runs = []
     for files in found.runs:
         joined = tuple(moments(files))
         kept = only_named(files, joined, found)
-        slices = _slices_or_why_not(found, files, joined, settings, kept)
+        slices = _slices_or_why_not(found, files, joined, kept, settings=settings, beside=beside)
         strip(files, kept, found)
         if kept or files.replays or files.timelines:
             runs.append(OpenedRun(files=files, moments=kept, slices=slices))
     leave_out_unnamed(found)
     check_layers(runs, settings)
-    return Opened(found=found, runs=tuple(runs), settings=settings, given=given(settings))
+    return Opened(found=found, runs=tuple(runs), settings=settings, given=beside)
 
 
 def nothing_readable(report: Report) -> str | None:
@@ -128,11 +129,17 @@ def scan_opened(opened: Opened, progress: Progress | None = None, announce: Anno
 
 
 def _slices_or_why_not(
-    found: Found, files: RunFiles, joined: Sequence[Moment], settings: Settings, kept: Sequence[Moment]
+    found: Found,
+    files: RunFiles,
+    joined: Sequence[Moment],
+    kept: Sequence[Moment],
+    *,
+    settings: Settings,
+    beside: Given,
 ) -> RunSlices:
     """Of the whole run, so that a file alone shows the activity that it has among the others."""
     try:
-        return run_slices(files, joined, settings, kept)
+        return run_slices(files, joined, settings, kept, beside.observations)
     except UnreadableFile as error:
         found.add_unreadable(error)
         return RunSlices(reason=f"the inputs cannot be read: {error.reason}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gradscope.errors import UnreadableFile, UsageError
 from gradscope.read import open_file, reader_of, sniff
 from gradscope.records import Replay, Rollout
+from gradscope.run.transitions import OBSERVATIONS, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,15 @@ class Given:
     rollout: Rollout | None = None
     rows: Mapping[str, Array] | None = None
     """Of a batch file, by key: what ``--model``'s loss takes."""
+
+    @property
+    def observations(self) -> Mapping[str, Array] | None:
+        """As collected, by key, [rows, *shape]; empty where a batch file names none, None without a file."""
+        if self.replay is not None:
+            return {key: each.reshape(-1, *each.shape[2:]) for key, each in self.replay.observations.items()}
+        if self.rows is None:
+            return None
+        return {key: each for key, each in entries(self.rows, OBSERVATIONS).items() if each.ndim > 1}
 
 
 @dataclass(frozen=True, kw_only=True)

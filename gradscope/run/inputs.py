@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from gradscope.records import Observed, Slice
 from gradscope.run.guess import guessed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from gradscope.settings import Settings
 
     Array: TypeAlias = NDArray[Any]
+
+
+UNNAMED: Final = (
+    "the file of --replay calls no rows observations, so which columns a slice is of is not known: "
+    "say which they are with --replay-keys observations=KEY"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +136,11 @@ def _normalized(raw: Mapping[str, Array], normalizer: Normalizer) -> Mapping[str
 
 
 def run_slices(
-    files: RunFiles, moments: Sequence[Moment], settings: Settings, of: Sequence[Moment] = ()
+    files: RunFiles,
+    moments: Sequence[Moment],
+    settings: Settings,
+    of: Sequence[Moment] = (),
+    named: Mapping[str, Array] | None = None,
 ) -> RunSlices:
     """Slices by option or configuration, else as recorded, else guessed from the replays.
 
@@ -138,7 +148,8 @@ def run_slices(
         files: of the whole run.
         moments: of the whole run.
         settings: slices, sequence length and names that were set.
-        of: the moments whose observations they must fit, where not all are looked at.
+        of: moments whose observations they must fit, where not all are looked at.
+        named: observations of the file of --replay, where moments have none.
 
     Raises:
         UsageError: a selector does not fit the observations.
@@ -148,27 +159,32 @@ def run_slices(
     names = settings.feature_names or observed.feature_names
     normalised = any(each.norm_observations for each in files.normalizers)
     shapes = next((window.shapes for each in of or moments if (window := step_window(each))), None)
-    if shapes is None:
-        return RunSlices(reason=_no_inputs(files))
+    beside = named if shapes is None and named else {}
+    if shapes is None and not beside:
+        return RunSlices(reason=_no_inputs(files) if named is None else UNNAMED)
+    shapes = shapes or shapes_of(beside)
     selectors = settings.slices or observed.slices
     source = (settings.slices_from or "option") if settings.slices else "recorded"
+    bare = RunSlices(source=source, sequence_length=length, feature_names=names)
     if not selectors:
-        source = "guessed"
-        replays = (_fitting_window(each, shapes) for each in moments if each.replay)
-        selectors, why_not = guessed((each.raw for each in replays if each and each.num_rows), length)
+        selectors, why_not = guessed(_collected(moments, shapes, beside), length)
+        bare = replace(bare, source="guessed", reason=why_not)
     if not selectors:
-        return RunSlices(source=source, sequence_length=length, feature_names=names, reason=why_not)
+        return bare
+    first = beside or _earliest(moments, shapes, normalised=normalised)
     slices = resolve_slices(selectors, shapes=shapes, feature_names=names, sequence_length=length)
-    first = _earliest(moments, shapes, normalised=normalised)
-    return RunSlices(
-        slices=slices,
-        source=source,
-        sequence_length=length,
-        feature_names=names,
-        shapes=shapes,
-        normalised=normalised,
-        resting={each.name: resting_values(slice_values(first, each, length)) for each in slices},
-    )
+    resting = {each.name: resting_values(slice_values(first, each, length)) for each in slices}
+    return replace(bare, slices=slices, shapes=shapes, normalised=normalised, resting=resting, reason=None)
+
+
+def _collected(
+    moments: Sequence[Moment], shapes: Mapping[str, tuple[int, ...]], beside: Mapping[str, Array]
+) -> Iterator[Mapping[str, Array]]:
+    """Rows of every step's replay, or those beside the run."""
+    if beside:
+        yield beside
+    found = (_fitting_window(each, shapes) for each in moments if each.replay)
+    yield from (each.raw for each in found if each and each.num_rows)
 
 
 def _earliest(

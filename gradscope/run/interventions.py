@@ -88,6 +88,8 @@ class Interventions:
     """The slice exactly 0: shows which weights take it directly."""
     by_name: Mapping[str, Intervention | str]
     """In the order of INTERVENTIONS; a reason where one cannot be done."""
+    control: Change | None
+    """As many other inputs permuted: what only breaks up rows known by heart. None without others."""
 
 
 def interventions(drawing: Drawing, wanted: Slice, known: RunSlices) -> Interventions | str:
@@ -123,7 +125,22 @@ def interventions(drawing: Drawing, wanted: Slice, known: RunSlices) -> Interven
         masks={**masks, wanted.key: _by_bars(mask, known)},
         silenced=changes.flat(columns, np.zeros(int(mask.sum()))),
         by_name=by_name,
+        control=_control(seen, columns, drawing.seed),
     )
+
+
+def _control(seen: Arrays, columns: Columns, seed: int) -> Change | None:
+    """As many other inputs of the same entry that move, or as many as there are, of other rows."""
+    from gradscope.recompute import changes  # noqa: PLC0415  leads to torch
+
+    values = seen[columns.key]
+    others = np.flatnonzero((values != values[:1]).any(axis=0) & ~columns.where)
+    if not len(others):
+        return None
+    number = min(int(columns.where.sum()), len(others))
+    where = np.zeros(columns.where.shape, bool)
+    where.flat[np.random.default_rng(seed).choice(others, number, replace=False)] = True
+    return changes.permuted(changes.Columns(key=columns.key, where=where), seed)
 
 
 def _by_bars(mask: Array, known: RunSlices) -> Array:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UnreadableFile, UsageError
+from gradscope.judge.interventions import BY_HEART, takes_zeros
 from gradscope.measure import ColumnZeros, effect, own_columns
 from gradscope.records import ALL_LAYERS, Effect
-from gradscope.run.interventions import Intervention, interventions
+from gradscope.run.interventions import PERMUTED, Intervention, interventions
 from gradscope.settings import NUM_BATCHES
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ ALL_OWN: Final = "all weights of this layer take the slice directly"
 NO_OWN: Final = "no weight of this layer takes the slice directly"
 NOT_FINITE: Final = "gradients are not finite"
 FEW: Final = "too few batches for an interval"
+CONTROL_SHARE: Final = 0.5
+"""Share of what is taken away, from which as many other inputs that take it too are as good a cause: most."""
 _OUTSIDE: Final = ("zero_fraction", "zero_fraction_after", "difference", "interval")
 
 
@@ -141,7 +144,21 @@ def _effects(
         common = pair.common()
         groups = {ALL_LAYERS: common} | {each: [each] for each in dict.fromkeys(layers) if each in common}
         results.extend(pair.effect(replace(bare, layer=layer), group) for layer, group in groups.items())
-    return tuple(results)
+    control = Intervention(change=possible.control)
+    if control.change is None or not any(takes_zeros(each) for each in results):
+        return tuple(results)
+    other = _Pair(before=before, after=passes.zeros(control), own=own, is_paired=True)
+    return tuple(_specific(each, other) for each in results)
+
+
+def _specific(one: Effect, control: _Pair) -> Effect:
+    """An effect that as many other inputs have too is no effect of this slice."""
+    if not takes_zeros(one):
+        return one
+    names = control.common() if one.layer == ALL_LAYERS else [one.layer]
+    other = control.effect(Effect(step=one.step, layer=one.layer, intervention=PERMUTED), names)
+    is_own = (other.difference or 0.0) > CONTROL_SHARE * (one.difference or 0.0)
+    return one if is_own else replace(one, verdict="unclear", reasons={**one.reasons, "verdict": BY_HEART})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

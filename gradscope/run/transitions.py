@@ -1,14 +1,19 @@
-"""Valid rows of a replay buffer under the names that a user's loss function takes."""
+"""Rows under the names that a user's loss function takes: a replay buffer's, and observations by key."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gradscope.records import Ring
     from gradscope.run.inputs import Array
+
+
+OBSERVATIONS: Final = "observations"
 
 
 def transitions(ring: Ring) -> dict[str, Array]:
@@ -23,7 +28,7 @@ def transitions(ring: Ring) -> dict[str, Array]:
     if ring.is_shared:
         times = times[times != ring.position] if ring.is_full else times
         following = {key: np.roll(each, -1, axis=0) for key, each in ring.observations.items()}
-    found = {_name("observations", key): each for key, each in ring.observations.items()}
+    found = {_name(OBSERVATIONS, key): each for key, each in ring.observations.items()}
     found |= {_name("next_observations", key): each for key, each in (following or {}).items()}
     ends = ring.dones
     if ends is not None and ring.timeouts is not None:
@@ -36,3 +41,11 @@ def transitions(ring: Ring) -> dict[str, Array]:
 
 def _name(name: str, key: str) -> str:
     return f"{name}.{key}" if key else name
+
+
+def entries(rows: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """By key of the observation, "" for a plain one; empty where nothing is called so."""
+    if name in rows:
+        return {"": rows[name]}
+    start = f"{name}."
+    return {key.removeprefix(start): each for key, each in rows.items() if key.startswith(start)}

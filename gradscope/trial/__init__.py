@@ -10,7 +10,7 @@ What it cannot say: how the agent would have acted with other weights. The rows 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UsageError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.run.listing import Opened
+    from gradscope.settings import Settings
     from gradscope.trial.feed import Feed
 
 MOST_UPDATES: Final = 1000
@@ -70,27 +71,22 @@ def tried(
     chosen = _chosen(remedies)
     means = Means(settings=opened.settings, given=opened.given, announce=announce)
     moments = _moments(opened, from_step)
-    context = _context(moments, means, opened.runs[0].slices, name)
-    feed = context.feed
-    plan = Plan(
-        num_updates=gradient_steps or min(feed.num_updates or MOST_UPDATES, MOST_UPDATES),
-        batch_size=context.found.batch_size,
-        settings=opened.settings,
+    work = _work(
+        _context(moments, means, opened.runs[0].slices, name), opened.settings, gradient_steps, seeds
     )
-    work = _Work(context=context, plan=plan, seeds=range(opened.settings.seed, opened.settings.seed + seeds))
     work.run(chosen, progress)
-    bare = TryReport(
-        run=moments[0].run,
-        source=opened.found.relative(moments[0].main.source),
-        from_step=from_step,
-        to_step=feed.step_after(plan.num_updates),
-        gradient_steps=plan.num_updates,
-        num_seeds=seeds,
-        batch_size=plan.batch_size,
-        slice=name,
-        rows_per_update=feed.rows_per_update,
+    source = opened.found.relative(moments[0].main.source)
+    return work.report(chosen, run=moments[0].run, source=source, from_step=from_step, slice=name)
+
+
+def _work(context: Context, settings: Settings, gradient_steps: int | None, seeds: int) -> _Work:
+    room = context.feed.num_updates or MOST_UPDATES
+    plan = Plan(
+        num_updates=gradient_steps or min(room, MOST_UPDATES),
+        batch_size=context.found.batch_size,
+        settings=settings,
     )
-    return work.report(bare, chosen)
+    return _Work(context=context, plan=plan, seeds=range(settings.seed, settings.seed + seeds))
 
 
 @dataclass(kw_only=True)
@@ -133,13 +129,19 @@ class _Work:
                 raise
             self.refused[remedy] = str(problem)
 
-    def report(self, bare: TryReport, chosen: Sequence[str]) -> TryReport:
-        """With all trials in the order asked for, and what limits them."""
-        return replace(
-            bare,
+    def report(self, chosen: Sequence[str], **known: Any) -> TryReport:
+        """With all trials in the order asked for, and what limits them; ``known`` says what was tried."""
+        feed, plan = self.context.feed, self.plan
+        return TryReport(
+            to_step=feed.step_after(plan.num_updates),
+            gradient_steps=plan.num_updates,
+            num_seeds=len(self.seeds),
+            batch_size=plan.batch_size,
+            rows_per_update=feed.rows_per_update,
             trials=tuple(self._trial(remedy) for remedy in chosen),
             is_interrupted=self.is_interrupted,
-            notes=tuple(_notes(self.context, self.plan)),
+            notes=tuple(_notes(self.context, plan)),
+            **known,
         )
 
     def _trial(self, remedy: str) -> Trial:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from gradscope.judge.hypotheses import HYPOTHESES, findings
 from gradscope.judge.hypothesis_facts import Facts, InputColumns
+from gradscope.judge.interventions import BY_HEART
 from gradscope.records import OptimizerEvidence, Status, Verdict, ZeroDetails
 
 if TYPE_CHECKING:
@@ -99,9 +100,16 @@ def test_saturation_shuts_off_everything_before_it() -> None:
     assert found(facts(shut_network()), "saturation").verdict is NOT_TESTABLE
 
 
-def test_a_saturated_critic_does_not_shut_the_actor() -> None:
-    other = units("critic.qf0.0.weight", 64, activation="Tanh", saturated_fraction=1.0)
-    assert found(facts(shut_network(), units=(other,)), "saturation").verdict is REJECTED
+@pytest.mark.parametrize(
+    ("name", "shuts"),
+    [("critic.qf0.0.weight", True), ("critic.qf1.0.weight", False), ("value_net.0.weight", False)],
+)
+def test_the_first_critic_shuts_an_actor_that_learns_by_it(name: str, shuts: bool) -> None:
+    other = units(name, 64, activation="Tanh", saturated_fraction=1.0)
+    one = shut_network()
+    one = replace(one, layers=(*one.layers, one_layer(name, (64, 8))))
+    expected = SUPPORTED if shuts else REJECTED
+    assert found(facts(one, units=(other,)), "saturation").verdict is expected
 
 
 def test_saturated_rows_are_no_dead_units() -> None:
@@ -312,3 +320,36 @@ def test_a_larger_shift_or_spread_never_turns_supported_into_rejected(one: float
             for size in sorted((one, other))
         ]
         assert verdicts != [SUPPORTED, REJECTED]
+
+
+def test_what_as_many_other_inputs_do_too_is_not_the_slices() -> None:
+    shared = replace(one_effect("permuted", 0.1, "unclear"), reasons={"verdict": BY_HEART})
+    answer = found(
+        facts(dead_network(), effects=(one_effect("flat", 0.625, "no effect"), shared)), "slice-is-cause"
+    )
+    assert answer.verdict is REJECTED
+    answer = found(facts(dead_network(), effects=(replace(shared, intervention="flat"),)), "slice-is-cause")
+    assert answer.verdict is REJECTED
+    assert BY_HEART in answer.reason
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(4, REJECTED), (400, SUPPORTED)])
+def test_layers_that_never_learned_count_where_a_fresh_network_has_their_zeros_too(
+    size: int, verdict: Verdict
+) -> None:
+    """A slice's own norm that rests from the start is no fault; a branch multiplied by 0 is."""
+    never = replace(
+        one_layer("side.weight", (size,), whole_layer=size),
+        optimizer=OptimizerEvidence(never_trained_fraction=1.0),
+    )
+    assert never.status is Status.OK
+    learned = replace(one_layer(FIRST, (64, 20)), optimizer=OptimizerEvidence(never_trained_fraction=0.0))
+    assert found(facts(one_snapshot(learned, never)), "never-trained").verdict is verdict
+
+
+def test_actions_never_taken_are_expected_and_not_called_never_trained() -> None:
+    head = one_layer("q_net.q_net.0.weight", (40, 64), dead_unit=24 * 64)
+    details = ZeroDetails(num_dead_units=24, untaken_actions=tuple(range(24)))
+    head = replace(head, details=details, optimizer=OptimizerEvidence(never_trained_fraction=0.6))
+    assert found(facts(one_snapshot(head)), "never-trained").verdict is REJECTED
+    assert found(facts(one_snapshot(head)), "expected-zeros").verdict is SUPPORTED

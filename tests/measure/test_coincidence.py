@@ -32,6 +32,8 @@ def test_detrending_agrees_with_scipy(series: Any) -> None:
 def test_a_straight_line_leaves_exactly_nothing() -> None:
     line = 0.1 + 0.003 * np.arange(777)
     assert not coincidence.detrended(line).any()
+    assert not coincidence.detrended(line**2, 2).any()
+    assert coincidence.detrended(line**2).any()
 
 
 def test_shifted_correlations_agree_with_the_oracle() -> None:

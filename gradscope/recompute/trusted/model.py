@@ -20,7 +20,7 @@ from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
-from gradscope.recompute.trusted.model_drawing import ModelDrawing, num_rows
+from gradscope.recompute.trusted.model_drawing import OBSERVATIONS, ModelDrawing, entries, num_rows
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, module_types
 from gradscope.recompute.trusted.user_model import fresh_model, function_of, user_model
 from gradscope.records import Clipping
@@ -128,8 +128,12 @@ class RecomputedModel:
                 gradients, looked_up = user.gradients(batch)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
+        observations = entries(batch, OBSERVATIONS) or batch
         return BatchGradients(
-            gradients=gradients, clipping=_clipping(gradients), observations=batch, looked_up=looked_up
+            gradients=gradients,
+            clipping=_clipping(gradients),
+            observations=observations,
+            looked_up=looked_up,
         )
 
 

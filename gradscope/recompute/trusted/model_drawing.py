@@ -51,7 +51,7 @@ class ModelDrawing:
 
     def stored(self, numbers: Array) -> Arrays:
         """Observations by key, [rows, *shape]; empty where no entry is called so."""
-        return _entries({name: each[numbers] for name, each in self.rows.items()}, OBSERVATIONS)
+        return entries({name: each[numbers] for name, each in self.rows.items()}, OBSERVATIONS)
 
     def seen(self, stored: Arrays) -> Arrays:
         """The loss function gets them as they are."""
@@ -72,8 +72,8 @@ class ModelDrawing:
         assert self.change is not None
         found = dict(batch)
         for name in (OBSERVATIONS, FOLLOWING):
-            if entries := _entries(batch, name):
-                changed = self.change(entries, drawn)
+            if parts := entries(batch, name):
+                changed = self.change(parts, drawn)
                 found |= {f"{name}.{key}" if key else name: each for key, each in changed.items()}
         return found
 
@@ -83,7 +83,7 @@ def num_rows(rows: Arrays) -> int:
     return min((len(each) for each in rows.values()), default=0)
 
 
-def _entries(batch: Arrays, name: str) -> dict[str, Array]:
+def entries(batch: Arrays, name: str) -> dict[str, Array]:
     """By key of the observation, "" for a plain one."""
     if name in batch:
         return {"": batch[name]}
