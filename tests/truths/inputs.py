@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from truths.truth import Truth
-from truths.worlds import SAVE_EVERY, Training
+from truths.worlds import NUM_MARKET, SAVE_EVERY, Training
 
 SHUT = SAVE_EVERY - 10
 """Before the last window begins: its buffer holds none of the rows that moved."""
 FLAT = frozenset({"flat-input"})
+
+
+def never_met(model: Any) -> None:
+    """Weights of the position columns become what nothing has ever corrected, while these columns rest."""
+    with torch.no_grad():
+        model.q_net.q_net[0].weight[:48, NUM_MARKET:] = -50
+
 
 INPUTS = (
     Truth(name="healthy DQN", made=Training()),
@@ -16,6 +26,14 @@ INPUTS = (
         made=Training(size=300.0),
         twin="healthy DQN",
         supported=frozenset({"scale-mismatch", "slice-is-cause"}),
+        also=frozenset({"dead-units"}),
+    ),
+    Truth(name="positions as large as the market", made=Training(size=1.001)),
+    Truth(
+        name="a regime the layer never met",
+        made=Training(size=1.001, plant=never_met),
+        twin="positions as large as the market",
+        supported=frozenset({"domain-shift", "slice-is-cause"}),
         also=frozenset({"dead-units"}),
     ),
     Truth(

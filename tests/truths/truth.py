@@ -40,7 +40,8 @@ class Truth:
     """Hypotheses that nothing in these files can settle, and must not seem to."""
     words: Mapping[str, str] = field(default_factory=dict)
     """By hypothesis: what its reason has to say."""
-    settings: Settings = SLICES
+    settings: Settings | Callable[[Path], Settings] = SLICES
+    """Or what makes them from the run's folder."""
     step: int | None = LAST
 
 
@@ -86,7 +87,8 @@ class Told:
 def told(truth: Truth, seed: int, folder: Path) -> Told:
     """Train, read what was saved, explain."""
     truth.made(folder, seed)
-    opened = open_run(folder, settings=truth.settings)
+    settings = truth.settings(folder) if callable(truth.settings) else truth.settings
+    opened = open_run(folder, settings=settings)
     found = explanation(with_shift(scan_opened(opened), opened), opened, step=truth.step).findings
     return Told(
         truth=truth,
