@@ -92,5 +92,5 @@ def _small_words(facts: Facts) -> str:
 def _large_words(facts: Facts) -> str:
     types = "/".join(sorted({layer.dtype for layer in zero_layers(facts)}))
     if facts.lost_fractions is not None:
-        return "repeated in float64 the zeros stay, or belong to units that are shut"
+        return "repeated in float64, none of these zeros turns out to be lost to a type with less range"
     return f"gradients are {types}, which holds values far below the largest here"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
@@ -38,15 +39,35 @@ _AS_IT_IS: Final = frozenset(
 )
 """They work on the very tensor they are given, not on its values."""
 _NOISE: Final = frozenset({"normal_", "uniform_", "exponential_", "bernoulli_"})
-_REPEATING: ContextVar[bool] = ContextVar("_REPEATING", default=False)
+NARROW: Final = frozenset(
+    {torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz}
+)
+"""Types with less range than float32; bfloat16 has as much."""
 
 
-def in_float64(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, each computed in float64; gradients come back in the weights' own type."""
+@dataclass(kw_only=True)
+class Seen:
+    """What a repeated pass would have used."""
+
+    is_narrow: bool = False
+    """Whether a type with less range than float32: weights, casts, or autocast."""
+
+
+_REPEATING: ContextVar[Seen | None] = ContextVar("_REPEATING", default=None)
+
+
+def in_float64(batches: Iterator[T], seen: Seen | None = None) -> Iterator[T]:
+    """The same batches, each computed in float64; gradients come back in the weights' own type.
+
+    Args:
+        batches: computed when they are asked for.
+        seen: filled on the way.
+    """
+    noted = seen or Seen()
     while True:
-        token = _REPEATING.set(True)
+        token = _REPEATING.set(noted)
         try:
-            with Float64():
+            with Float64(noted):
                 one = next(batches)
         except StopIteration:
             return
@@ -58,7 +79,10 @@ def in_float64(batches: Iterator[T]) -> Iterator[T]:
 @contextmanager
 def widened(model: torch.nn.Module) -> Iterator[None]:
     """Weights of 16 bits are float64 in the block, where a batch is repeated: gradients keep their range."""
-    tiny = [each for each in model.parameters() if each.dtype in TINY] if _REPEATING.get() else []
+    seen = _REPEATING.get()
+    tiny = [each for each in model.parameters() if each.dtype in TINY] if seen is not None else []
+    if seen is not None and any(each.dtype in NARROW for each in tiny):
+        seen.is_narrow = True
     kept = [each.data for each in tiny]
     try:
         for each in tiny:
@@ -72,12 +96,18 @@ def widened(model: torch.nn.Module) -> Iterator[None]:
 class Float64(TorchFunctionMode):
     """Every call in the block in float64."""
 
+    def __init__(self, seen: Seen | None = None) -> None:
+        super().__init__()
+        self._seen = seen or Seen()
+
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Do the call on wider tensors."""
         del types
         name, named = getattr(func, "__name__", ""), kwargs or {}
+        if not self._seen.is_narrow:
+            self._seen.is_narrow = name == "half" or _is_narrow((*args, *named.values()))
         if name in _AS_IT_IS:
             return func(*args, **named)
         if name in _CASTS and isinstance(args[0], torch.Tensor):
@@ -93,6 +123,14 @@ class Float64(TorchFunctionMode):
             )
         wide = {key: _as(torch.float64, each) for key, each in named.items()}
         return func(*_as(torch.float64, args), **wide)
+
+
+def _is_narrow(values: tuple[Any, ...]) -> bool:
+    """Whether a call would have used a narrow type: by what it is given, or by autocast."""
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") in NARROW:
+        return True
+    kinds = (each.dtype if isinstance(each, torch.Tensor) else each for each in values)
+    return any(isinstance(each, torch.dtype) and each in NARROW for each in kinds)
 
 
 def _kind(value: Any) -> torch.dtype:

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from gradscope.run.given import Means
     from gradscope.run.join import Moment
 
+MOST_LOST: Final = 1e-3
+"""Sixteen times float16's smallest normal number: a larger value was lost to something else."""
 CHANGED: Final = "the same batch gave other layers when it was repeated"
 
 
 def lost_fractions(moment: Moment, means: Means, layers: Sequence[str]) -> Mapping[str, float] | str:
-    """By layer: share of the elements, over all batches, that only float64 shows above the tolerance.
+    """By layer: share of the elements, over all batches, that a type with less range made zero.
+
+    0 where nothing narrower than float32 was used: what float64 shows beside that is a slope that float32
+    rounds to 0 (saturation), or a sum that overflowed.
 
     Args:
         moment: with its checkpoint and what it was trained on.
@@ -35,9 +40,12 @@ def lost_fractions(moment: Moment, means: Means, layers: Sequence[str]) -> Mappi
     found = recomputation(moment, means)
     if isinstance(found, str):
         return found
+    from gradscope.recompute.float64 import Seen  # noqa: PLC0415  torch, lazily
+
     parts: dict[str, list[float]] = {name: [] for name in layers}
+    seen = Seen()
     try:
-        for before, after in _pairs(found):
+        for before, after in _pairs(found, seen):
             if not parts.keys() <= before.keys() & after.keys():
                 return CHANGED
             for name, shares in parts.items():
@@ -45,17 +53,18 @@ def lost_fractions(moment: Moment, means: Means, layers: Sequence[str]) -> Mappi
     except UsageError as error:
         # Code of the user's that fixes its types cannot be run in others.
         return str(error)
-    return {name: sum(shares) / len(shares) for name, shares in parts.items()}
+    return {name: sum(shares) / len(shares) if seen.is_narrow else 0.0 for name, shares in parts.items()}
 
 
-def _pairs(found: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _pairs(found: Any, seen: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Gradients of each batch, as it is and in float64."""
     from gradscope.recompute.float64 import in_float64  # noqa: PLC0415  torch, lazily
 
-    for one, other in zip(found.batches(), in_float64(found.batches()), strict=True):
+    for one, other in zip(found.batches(), in_float64(found.batches(), seen), strict=True):
         yield one.gradients, other.gradients
 
 
 def _lost(gradient: Any, repeated: Any, tolerance: float) -> float:
-    """Share of elements that are zero and whose float64 value is not."""
-    return float(np.mean((np.abs(gradient) <= tolerance) & (np.abs(repeated) > tolerance)))
+    """Share of elements that are zero and whose float64 value is not, and small enough to be lost."""
+    size = np.abs(repeated)
+    return float(np.mean((np.abs(gradient) <= tolerance) & (size > tolerance) & (size < MOST_LOST)))

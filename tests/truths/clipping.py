@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+from torch.nn.modules import module as torch_module
 from truths.truth import Truth
 from truths.worlds import LAST, Training
 
@@ -30,8 +31,12 @@ def fails_once(seen: Any, _action: Any, time: int) -> float:
 
 def until_it_dies(folder: Path, seed: int) -> None:
     """The library ends this training at the update after the one that spoilt the weights."""
+    known = set(torch_module._global_forward_pre_hooks)
     with contextlib.suppress(ValueError):
         Training(**PPO, reward=fails_once)(folder, seed)
+    # The recorder's own: training died before it could take it away, and the tests go on in this process.
+    for left in set(torch_module._global_forward_pre_hooks) - known:
+        del torch_module._global_forward_pre_hooks[left]
 
 
 EXPLOSIONS = (
@@ -47,7 +52,6 @@ EXPLOSIONS = (
         made=Training(is_recorded=True, options={"max_grad_norm": 0.0}),
         twin="clipped to 10",
         supported=CLIPPING | {"never-trained"},
-        untestable=frozenset({"underflow"}),
         words={"explosion-clipping": "the clip coefficient is 0"},
     ),
     Truth(name="healthy PPO", made=Training(**PPO, reward=grown(1.0))),
@@ -56,16 +60,13 @@ EXPLOSIONS = (
         made=Training(**PPO, reward=grown(1e12)),
         twin="healthy PPO",
         supported=CLIPPING,
-        words={
-            "explosion-clipping": f"the norm grew tenfold at step {EXPLODES}, zeros rose at step {EXPLODES}"
-        },
+        words={"explosion-clipping": f"exploded at step {EXPLODES}, clipped from 50, zeros from {EXPLODES}"},
     ),
     Truth(
         name="rewards explode by 1e30: infinite norm",
         made=Training(**PPO, reward=grown(1e30)),
         twin="healthy PPO",
         supported=CLIPPING,
-        untestable=frozenset({"underflow"}),
         words={"explosion-clipping": "the clip coefficient is 0"},
     ),
     Truth(

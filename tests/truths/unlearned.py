@@ -81,7 +81,7 @@ UNLEARNED = (
         settings=TRUSTED,
         twin="two branches",
         supported=EXPECTED,
-        words={"expected-zeros": "are the key bias, no fault"},
+        words={"expected-zeros": "are key bias"},
     ),
     Truth(
         name="actions never taken",
