@@ -1,0 +1,133 @@
+"""The Markdown tables of README.md's remedies, from what try_remedies.py measured."""
+
+from __future__ import annotations
+
+from statistics import mean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Trainings = Sequence[Mapping[str, Any]]
+
+NONE = "none"
+SGD = "-sgd"
+
+
+def tables(trainings: Trainings, remedies: Sequence[str]) -> str:
+    """Two tables for each run: its gradients, and its agent."""
+    parts = []
+    for run in dict.fromkeys(each["run"] for each in trainings):
+        by_remedy = {
+            remedy: sorted(
+                (each for each in trainings if (each["run"], each["remedy"]) == (run, remedy)),
+                key=lambda each: each["seed"],
+            )
+            for remedy in remedies
+        }
+        there = {remedy: found for remedy, found in by_remedy.items() if found}
+        parts += [f"{run}, gradients", gradients(there), f"{run}, agent", agent(there)]
+    return "\n\n".join(parts)
+
+
+def gradients(by_remedy: Mapping[str, Trainings]) -> str:
+    """Zeros of each watched weight, and the norm before clipping."""
+    first = next(iter(by_remedy.values()))[0]
+    heads = ["remedy", "seeds"]
+    columns: list[Callable[[Trainings], str]] = [lambda them: listed(them, lambda it: f"{it['seed']}")]
+    for name in first["zeros"]:
+        short = name.removesuffix(".weight").rpartition("extractor.")[2]
+        heads += [f"{short} at 6,000 / 8,000 / 10,000", "largest after 7,000", "in other columns"]
+        columns += [
+            lambda them, name=name: " / ".join(
+                listed(them, lambda it, n=number: percent(it["zeros"][name]["at"][n])) for number in range(3)
+            ),
+            lambda them, name=name: listed(
+                them, lambda it: percent(it["zeros"][name]["timeline_max_settled"])
+            ),
+            lambda them, name=name: listed(
+                them, lambda it: percent(it["zeros"][name]["other_columns_max_settled"])
+            ),
+        ]
+    heads.append("below 10 % with positions")
+    columns.append(lambda them: listed(them, lambda it: "yes" if stays_below(it, 0.1) else "no"))
+    for key in first["norms"]:
+        heads.append(f"norm {key.replace('_', ', ')}: median (max)")
+        columns.append(lambda them, key=key: norms(them, key))
+    return markdown(heads, by_remedy, columns)
+
+
+def agent(by_remedy: Mapping[str, Trainings]) -> str:
+    """Pooling, loss, rewards, and their differences to the training without a remedy on the same seeds."""
+    first = next(iter(by_remedy.values()))[0]
+    heads, columns = ["remedy"], []
+    if first["pooling"] is not None:
+        heads += ["entropy at 5,000 -> 10,000", "pooling moved since 5,000"]
+        columns += [
+            lambda them: (
+                listed(them, lambda it: f"{it['pooling']['entropy_5000']:.2f}")
+                + " -> "
+                + listed(them, lambda it: f"{it['pooling']['entropy_10000']:.2f}")
+            ),
+            lambda them: listed(them, lambda it: f"{it['pooling']['moved']:.2f}"),
+        ]
+    heads += ["all finite", "loss"]
+    columns += [
+        lambda them: "yes" if all(each["is_finite"] for each in them) else "NO",
+        lambda them: ", ".join(
+            f"{key.removeprefix('train/')} {median(it['loss'][key] for it in them):.3g}"
+            for key in them[0]["loss"]
+        ),
+    ]
+    for key, words in (("reward_8000_10000", "reward 8,000 to 10,000"), ("reward_greedy", "greedy pass")):
+        heads += [words, "minus none (mean +- deviation)"]
+        columns += [
+            lambda them, key=key: listed(them, lambda it: f"{it[key]:.0f}"),
+            lambda them, key=key: difference(them, by_remedy, key),
+        ]
+    return markdown(heads, by_remedy, columns)
+
+
+def markdown(
+    heads: Sequence[str], by_remedy: Mapping[str, Trainings], columns: Sequence[Callable[[Trainings], str]]
+) -> str:
+    """A table with a row for each remedy."""
+    rows = [[remedy, *(column(them) for column in columns)] for remedy, them in by_remedy.items()]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def listed(them: Trainings, value: Callable[[Mapping[str, Any]], str]) -> str:
+    """One value for each seed, or the one that all share."""
+    values = [value(each) for each in them]
+    return values[0] if len(set(values)) == 1 else ", ".join(values)
+
+
+def percent(fraction: float | None) -> str:
+    """Two digits."""
+    if fraction is None:
+        return "none"
+    return f"{100 * fraction:.1f}" if fraction < 0.0995 else f"{100 * fraction:.0f}"
+
+
+def stays_below(training: Mapping[str, Any], limit: float) -> bool:
+    """Whether every watched weight does, in all rows of the timeline with positions."""
+    return all((each["timeline_max_active"] or 0.0) < limit for each in training["zeros"].values())
+
+
+def norms(them: Trainings, key: str) -> str:
+    """Median over seeds of the median, and the largest of all."""
+    middle, largest = median(each["norms"][key][0] for each in them), max(e["norms"][key][1] for e in them)
+    return f"{middle:.3g} ({largest:.3g})"
+
+
+def difference(them: Trainings, by_remedy: Mapping[str, Trainings], key: str) -> str:
+    """Paired by seed; under SGD with the training under SGD."""
+    remedy = them[0]["remedy"]
+    reference = NONE + SGD if remedy.endswith(SGD) and remedy != NONE + SGD else NONE
+    without = {each["seed"]: each[key] for each in by_remedy.get(reference, [])}
+    changes = [each[key] - without[each["seed"]] for each in them if each["seed"] in without]
+    if remedy == NONE or not changes:
+        return ""
+    spread = f" +- {stdev(changes):.0f}" if len(changes) > 1 else ""
+    return f"{mean(changes):+.0f}{spread}"
