@@ -92,7 +92,7 @@ def measured(model: OffPolicyAlgorithm, watch: Watch, folder: Path) -> dict[str,
         "loss": {name: late_mean(series) for name, series in watch.losses.items()},
         "moved": {name: float(moved[name].norm() / watch.first[name].norm()) for name in moved},
         "reward_8000_10000": watch.rewards,
-        "reward_greedy": greedy_reward(model),
+        **greedy(model),
     }
 
 
@@ -163,8 +163,11 @@ def late_mean(series: Sequence[tuple[int, float]]) -> float:
     return float(np.mean([value for step, value in series if step > LATE]))
 
 
-def greedy_reward(model: OffPolicyAlgorithm) -> float:
-    """Sum of rewards of one deterministic pass over all bars, real positions of the training's last size."""
+def greedy(model: OffPolicyAlgorithm) -> dict[str, float]:
+    """One deterministic pass over all bars, real positions of the training's last size.
+
+    Sum of rewards, share of hours long, and how often a position was turned round.
+    """
     trained_in = model.get_env().envs[0].unwrapped
     env = TradingEnv(
         natural_units=trained_in.natural_units,
@@ -174,10 +177,15 @@ def greedy_reward(model: OffPolicyAlgorithm) -> float:
     )
     env.reset()  # the first pass starts late; the second has every bar
     observation, _ = env.reset()
-    total, is_over = 0.0, False
+    rewards, directions, is_over = [], [], False
     while not is_over:
         env.num_steps = NUM_STEPS  # else lots would go on growing, to twice what training has seen
         action, _ = model.predict(observation, deterministic=True)
         observation, reward, _, is_over, _ = env.step(action)
-        total += reward
-    return total
+        rewards.append(reward)
+        directions.append(env.position.direction)
+    return {
+        "reward_greedy": sum(rewards),
+        "greedy_long": directions.count(1) / len(directions),
+        "greedy_turns": sum(old != new for old, new in zip(directions, directions[1:], strict=False)),
+    }

@@ -85,6 +85,11 @@ def agent(by_remedy: Mapping[str, Trainings]) -> str:
             lambda them, key=key: listed(them, lambda it: f"{it[key]:.0f}"),
             lambda them, key=key: difference(them, by_remedy, key),
         ]
+    heads += ["hours long, %", "turns"]
+    columns += [
+        lambda them: listed(them, lambda it: f"{100 * it['greedy_long']:.0f}"),
+        lambda them: listed(them, lambda it: f"{it['greedy_turns']:.0f}"),
+    ]
     return markdown(heads, by_remedy, columns)
 
 

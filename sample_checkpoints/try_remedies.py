@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 POSITION = {"position": SLICES["position"]}
 COLUMNS = SLICES["position"]
-SGD_RATE = {"collapse": 0.1, "healthy": 0.1, "confounded": 0.001}
+SGD_RATE = {"collapse": 0.1, "healthy": 0.1, "confounded": 0.01}
 RECYCLE_EVERY = 100  # updates, as `gradscope try`
 MAX_NORM = 10.0  # of each group; SB3's DQN clips all together at 10, its TD3 nothing
 
