@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     Trainings = Sequence[Mapping[str, Any]]
 
 NONE = "none"
-SGD = "-sgd"
 
 
 def tables(trainings: Trainings, remedies: Sequence[str]) -> str:
@@ -127,9 +126,12 @@ def norms(them: Trainings, key: str) -> str:
 
 
 def difference(them: Trainings, by_remedy: Mapping[str, Trainings], key: str) -> str:
-    """Paired by seed; under SGD with the training under SGD."""
+    """Paired by seed: mean and standard deviation of what the remedy changed."""
     remedy = them[0]["remedy"]
-    reference = NONE + SGD if remedy.endswith(SGD) and remedy != NONE + SGD else NONE
+    # Under SGD with the training under SGD at the same rate.
+    reference = remedy.replace("slice-gradient-scale", NONE) if remedy.endswith("sgd") else NONE
+    if remedy.startswith(NONE):
+        reference = NONE
     without = {each["seed"]: each[key] for each in by_remedy.get(reference, [])}
     changes = [each[key] - without[each["seed"]] for each in them if each["seed"] in without]
     if remedy == NONE or not changes:

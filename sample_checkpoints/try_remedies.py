@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 POSITION = {"position": SLICES["position"]}
 COLUMNS = SLICES["position"]
 SGD_RATE = {"collapse": 0.1, "healthy": 0.1, "confounded": 0.01}
+SLOW = 0.1  # of that rate, for `...-slow-sgd`
 RECYCLE_EVERY = 100  # updates, as `gradscope try`
 MAX_NORM = 10.0  # of each group; SB3's DQN clips all together at 10, its TD3 nothing
 
@@ -207,6 +208,7 @@ def nothing(model: OffPolicyAlgorithm) -> None:
 PREPARE: Mapping[str, Callable[[OffPolicyAlgorithm], None]] = {
     "slice-gradient-scale": scale_gradients,
     "slice-gradient-scale-sgd": scale_gradients,
+    "slice-gradient-scale-slow-sgd": scale_gradients,
     "slice-learning-rate": slow_slice,
     "clip-by-group": clip_groups,
 }
@@ -226,12 +228,12 @@ REMEDIES = (
     "clip-by-group",
     "none-sgd",
     "slice-gradient-scale-sgd",
+    "none-slow-sgd",
+    "slice-gradient-scale-slow-sgd",
 )
 
 
-def prepared(
-    run: str, remedy: str, seed: int, *, sgd_rate: float | None = None
-) -> tuple[OffPolicyAlgorithm, list[BaseCallback]]:
+def prepared(run: str, remedy: str, seed: int) -> tuple[OffPolicyAlgorithm, list[BaseCallback]]:
     """A model of `run` with the remedy in it, not trained yet, and the callbacks that belong to the remedy."""
     policy: dict[str, Any] = {}
     settings: dict[str, Any] = {}
@@ -241,16 +243,16 @@ def prepared(
         policy["features_extractor_kwargs"] = {"remedy": INPUTS[remedy], **own}
     if remedy.endswith("sgd"):
         policy["optimizer_class"] = torch.optim.SGD
-        settings["learning_rate"] = SGD_RATE[run] if sgd_rate is None else sgd_rate
+        settings["learning_rate"] = SGD_RATE[run] * (SLOW if "slow" in remedy else 1)
     model = RUNS[run](seed, policy=policy, **settings)
     PREPARE.get(remedy, nothing)(model)
     return model, [CALLBACKS[remedy]()] if remedy in CALLBACKS else []
 
 
-def train(run: str, remedy: str, seed: int, *, sgd_rate: float | None = None) -> dict[str, Any]:
+def train(run: str, remedy: str, seed: int) -> dict[str, Any]:
     """Train from scratch and measure; the recorder's files go when this is done."""
     start = time.monotonic()
-    model, callbacks = prepared(run, remedy, seed, sgd_rate=sgd_rate)
+    model, callbacks = prepared(run, remedy, seed)
     watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
         recorder = GradscopeCallback(

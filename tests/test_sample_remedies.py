@@ -21,7 +21,8 @@ RUNS = ("collapse", "confounded")
 NUM_STEPS = 200  # 25 updates
 REMEDIES = (
     "none slice-normalizer input-layer-norm one-input-layer-norm slice-gradient-scale slice-learning-rate "
-    "activity-learning-rate recycle-dead-units clip-by-group none-sgd slice-gradient-scale-sgd"
+    "activity-learning-rate recycle-dead-units clip-by-group none-sgd slice-gradient-scale-sgd "
+    "none-slow-sgd slice-gradient-scale-slow-sgd"
 ).split()
 
 
