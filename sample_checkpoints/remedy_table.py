@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -30,64 +31,41 @@ def tables(trainings: Trainings, remedies: Sequence[str]) -> str:
 
 
 def gradients(by_remedy: Mapping[str, Trainings]) -> str:
-    """Zeros of each watched weight, and the norm before clipping."""
+    """Zeros in per cent of each watched weight, and the norm before clipping."""
     first = next(iter(by_remedy.values()))[0]
     heads = ["remedy", "seeds"]
     columns: list[Callable[[Trainings], str]] = [lambda them: listed(them, lambda it: f"{it['seed']}")]
-    for name in first["zeros"]:
-        short = name.removesuffix(".weight").rpartition("extractor.")[2]
-        heads += [f"{short} at 6,000 / 8,000 / 10,000", "largest after 7,000", "in other columns"]
-        columns += [
-            lambda them, name=name: " / ".join(
-                listed(them, lambda it, n=number: percent(it["zeros"][name]["at"][n])) for number in range(3)
-            ),
-            lambda them, name=name: listed(
-                them, lambda it: percent(it["zeros"][name]["timeline_max_settled"])
-            ),
-            lambda them, name=name: listed(
-                them, lambda it: percent(it["zeros"][name]["other_columns_max_settled"])
-            ),
-        ]
-    heads.append("below 10 % with positions")
+    for name in sorted(first["zeros"]):
+        short = ".".join(name.removesuffix(".weight").split(".")[-2:]).removeprefix("features_extractor.")
+        heads += [f"`{short}` at 6,000 / 8,000 / 10,000", "largest (other columns)"]
+        columns += [partial(at_checkpoints, name), partial(largest, name)]
+    heads.append("below 10 %")
     columns.append(lambda them: listed(them, lambda it: "yes" if stays_below(it, 0.1) else "no"))
     for key in first["norms"]:
-        heads.append(f"norm {key.replace('_', ', ')}: median (max)")
-        columns.append(lambda them, key=key: norms(them, key))
+        heads.append(f"norm {key.removeprefix('policy_').replace('_', ' ')}")
+        columns.append(partial(norms, key))
     return markdown(heads, by_remedy, columns)
 
 
 def agent(by_remedy: Mapping[str, Trainings]) -> str:
-    """Pooling, loss, rewards, and their differences to the training without a remedy on the same seeds."""
+    """Pooling, rewards, and their differences to the training without a remedy on the same seeds."""
     first = next(iter(by_remedy.values()))[0]
     heads, columns = ["remedy"], []
     if first["pooling"] is not None:
-        heads += ["entropy at 5,000 -> 10,000", "pooling moved since 5,000"]
+        heads += ["entropy at 5,000", "at 10,000", "moved"]
         columns += [
-            lambda them: (
-                listed(them, lambda it: f"{it['pooling']['entropy_5000']:.2f}")
-                + " -> "
-                + listed(them, lambda it: f"{it['pooling']['entropy_10000']:.2f}")
-            ),
-            lambda them: listed(them, lambda it: f"{it['pooling']['moved']:.2f}"),
+            partial(numbers, "pooling", "entropy_5000", digits=2),
+            partial(numbers, "pooling", "entropy_10000", digits=2),
+            partial(numbers, "pooling", "moved", digits=2),
         ]
-    heads += ["all finite", "loss"]
-    columns += [
-        lambda them: "yes" if all(each["is_finite"] for each in them) else "NO",
-        lambda them: ", ".join(
-            f"{key.removeprefix('train/')} {median(it['loss'][key] for it in them):.3g}"
-            for key in them[0]["loss"]
-        ),
-    ]
-    for key, words in (("reward_8000_10000", "reward 8,000 to 10,000"), ("reward_greedy", "greedy pass")):
-        heads += [words, "minus none (mean +- deviation)"]
-        columns += [
-            lambda them, key=key: listed(them, lambda it: f"{it[key]:.0f}"),
-            lambda them, key=key: difference(them, by_remedy, key),
-        ]
-    heads += ["hours long, %", "turns"]
+    for key, words in (("reward_8000_10000", "reward in training"), ("reward_greedy", "greedy pass")):
+        heads += [words, "minus `none`"]
+        columns += [partial(numbers, key), partial(difference, by_remedy, key)]
+    heads += ["hours long, %", "turns", "finite"]
     columns += [
         lambda them: listed(them, lambda it: f"{100 * it['greedy_long']:.0f}"),
-        lambda them: listed(them, lambda it: f"{it['greedy_turns']:.0f}"),
+        partial(numbers, "greedy_turns"),
+        lambda them: "yes" if all(each["is_finite"] for each in them) else "NO",
     ]
     return markdown(heads, by_remedy, columns)
 
@@ -107,10 +85,37 @@ def listed(them: Trainings, value: Callable[[Mapping[str, Any]], str]) -> str:
     return values[0] if len(set(values)) == 1 else ", ".join(values)
 
 
+def numbers(*keys: Any, digits: int = 0) -> str:
+    """What lies under the keys, for each seed."""
+    *path, them = keys
+
+    def value(training: Mapping[str, Any]) -> str:
+        found: Any = training
+        for key in path:
+            found = found[key]
+        return f"{found:.{digits}f}"
+
+    return listed(them, value)
+
+
+def at_checkpoints(name: str, them: Trainings) -> str:
+    """Zeros of the first gradients at each checkpoint."""
+    return " / ".join(
+        listed(them, lambda it, n=number: percent(it["zeros"][name]["at"][n])) for number in range(3)
+    )
+
+
+def largest(name: str, them: Trainings) -> str:
+    """After step 7,000: of the whole weight in the recorder's timeline, and outside the slice in any update."""
+    whole = listed(them, lambda it: percent(it["zeros"][name]["timeline_max_settled"]))
+    others = listed(them, lambda it: percent(it["zeros"][name]["other_columns_max_settled"]))
+    return f"{whole} ({others})"
+
+
 def percent(fraction: float | None) -> str:
-    """Two digits."""
-    if fraction is None:
-        return "none"
+    """Two digits; 0 is exactly 0."""
+    if not fraction:
+        return "none" if fraction is None else "0"
     return f"{100 * fraction:.1f}" if fraction < 0.0995 else f"{100 * fraction:.0f}"
 
 
@@ -119,13 +124,13 @@ def stays_below(training: Mapping[str, Any], limit: float) -> bool:
     return all((each["timeline_max_active"] or 0.0) < limit for each in training["zeros"].values())
 
 
-def norms(them: Trainings, key: str) -> str:
+def norms(key: str, them: Trainings) -> str:
     """Median over seeds of the median, and the largest of all."""
-    middle, largest = median(each["norms"][key][0] for each in them), max(e["norms"][key][1] for e in them)
-    return f"{middle:.3g} ({largest:.3g})"
+    middle, highest = median(each["norms"][key][0] for each in them), max(e["norms"][key][1] for e in them)
+    return f"{middle:.3g} ({highest:.3g})"
 
 
-def difference(them: Trainings, by_remedy: Mapping[str, Trainings], key: str) -> str:
+def difference(by_remedy: Mapping[str, Trainings], key: str, them: Trainings) -> str:
     """Paired by seed: mean and standard deviation of what the remedy changed."""
     remedy = them[0]["remedy"]
     # Under SGD with the training under SGD at the same rate.
