@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from make_samples import NUM_STEPS
+from remedy_table import FIRST_LAYERS
 from stable_baselines3.common.callbacks import BaseCallback
 from trading_agent import NUM_FEATURES, NUM_MARKET, WARM_UP, TradingEnv
 
@@ -30,7 +31,6 @@ WATCHED = {
     "DQN": ("q_net.features_extractor.temporal_projection.weight",),
     "TD3": ("actor.mu.0.weight", "critic.qf0.2.weight", "critic.qf1.2.weight"),
 }
-FIRST_LAYERS = ("temporal_projection.weight", "mu.0.weight")
 
 
 class Watch(BaseCallback):

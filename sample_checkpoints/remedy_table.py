@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Trainings = Sequence[Mapping[str, Any]]
 
 NONE = "none"
+FIRST_LAYERS = ("temporal_projection.weight", "mu.0.weight")
 
 
 def tables(trainings: Trainings, remedies: Sequence[str]) -> str:
@@ -37,7 +38,7 @@ def gradients(by_remedy: Mapping[str, Trainings]) -> str:
     columns: list[Callable[[Trainings], str]] = [lambda them: listed(them, lambda it: f"{it['seed']}")]
     for name in sorted(first["zeros"]):
         short = ".".join(name.removesuffix(".weight").split(".")[-2:]).removeprefix("features_extractor.")
-        heads += [f"`{short}` at 6,000 / 8,000 / 10,000", "largest (other columns)"]
+        heads += [f"`{short}` at 6,000 / 8,000 / 10,000", "largest"]
         columns += [partial(at_checkpoints, name), partial(largest, name)]
     heads.append("below 10 %")
     columns.append(lambda them: listed(them, lambda it: "yes" if stays_below(it, 0.1) else "no"))
@@ -106,8 +107,10 @@ def at_checkpoints(name: str, them: Trainings) -> str:
 
 
 def largest(name: str, them: Trainings) -> str:
-    """After step 7,000: of the whole weight in the recorder's timeline, and outside the slice in any update."""
+    """After step 7,000: in the recorder's timeline; of a first layer also outside the slice's columns."""
     whole = listed(them, lambda it: percent(it["zeros"][name]["timeline_max_settled"]))
+    if not name.endswith(FIRST_LAYERS):
+        return whole
     others = listed(them, lambda it: percent(it["zeros"][name]["other_columns_max_settled"]))
     return f"{whole} ({others})"
 
@@ -141,5 +144,5 @@ def difference(by_remedy: Mapping[str, Trainings], key: str, them: Trainings) ->
     changes = [each[key] - without[each["seed"]] for each in them if each["seed"] in without]
     if remedy == NONE or not changes:
         return ""
-    spread = f" +- {stdev(changes):.0f}" if len(changes) > 1 else ""
+    spread = f" ± {stdev(changes):.0f}" if len(changes) > 1 else ""
     return f"{mean(changes):+.0f}{spread}"
