@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help demo test check samples bench wheel clean
+.PHONY: help demo test check samples remedies bench wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ check: $(VENV)/dev.done  ## format, lint, types, import directions
 
 samples: $(VENV)/dev.done  ## train the samples anew (some minutes)
 	$(BIN)/python sample_checkpoints/make_samples.py
+
+remedies: $(VENV)/dev.done  ## train every sample with every remedy, three seeds (117 trainings: about 80 minutes)
+	$(BIN)/python sample_checkpoints/try_remedies.py
 
 bench: $(VENV)/dev.done  ## print ratios against what a user would do otherwise
 	$(BIN)/python tests/bench/scan_against_torch.py

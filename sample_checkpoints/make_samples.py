@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from stable_baselines3 import DQN, TD3
@@ -19,7 +20,11 @@ from trading_agent import FEATURE_NAMES, SEQUENCE_LENGTH, SLICES, TradingEnv, Tr
 from gradscope.record import GradscopeCallback
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+    Policy = Mapping[str, Any]
 
 NUM_STEPS = 10_008  # the last checkpoint is at 10,000; TD3's actor needs some steps more to be updated
 SAVE_EVERY = 2_000
@@ -37,38 +42,43 @@ COMMON = {
 }
 
 
-def trading_dqn(*, normalise: bool, seed: int) -> DQN:
-    """A DQN with position features in hours, euros and dollars; `normalise` is the only difference."""
+def trading_dqn(*, normalise: bool, seed: int, policy: Policy = MappingProxyType({}), **settings: Any) -> DQN:
+    """A DQN with position features in hours, euros and dollars; `normalise` is the only difference.
+
+    `policy` and `settings` take the place of what is here: try_remedies.py passes some.
+    """
+    own = {
+        "features_extractor_class": TradingExtractor,
+        "features_extractor_kwargs": {"normalise": normalise},
+        "net_arch": [],  # one linear head: it always learns, dead units below are seen as such
+    }
     return DQN(
         "MlpPolicy",
         TradingEnv(natural_units=True),
-        policy_kwargs={
-            "features_extractor_class": TradingExtractor,
-            "features_extractor_kwargs": {"normalise": normalise},
-            "net_arch": [],  # one linear head: it always learns, dead units below are seen as such
-        },
+        policy_kwargs=own | dict(policy),
         gamma=0.9,
         target_update_interval=500,
         exploration_final_eps=0.1,
         seed=seed,
-        **COMMON,
+        **(COMMON | settings),
     )
 
 
-def collapse(seed: int) -> DQN:
+def collapse(seed: int, **changes: Any) -> DQN:
     """Position features on raw scale: dollars and hours in the tens and hundreds, indicators within 2."""
-    return trading_dqn(normalise=False, seed=seed)
+    return trading_dqn(normalise=False, seed=seed, **changes)
 
 
-def healthy(seed: int) -> DQN:
+def healthy(seed: int, **changes: Any) -> DQN:
     """The same, with a layer norm for each slice of a bar in front of the projection."""
-    return trading_dqn(normalise=True, seed=seed)
+    return trading_dqn(normalise=True, seed=seed, **changes)
 
 
-def confounded(seed: int) -> TD3:
+def confounded(seed: int, *, policy: Policy = MappingProxyType({}), **settings: Any) -> TD3:
     """Normalised positions, but the reward grows when they open: the actor's tanh saturates for good."""
     env = TradingEnv(natural_units=False, continuous=True, paper_reward=0.01, carry=1.0)
-    return TD3("MlpPolicy", env, policy_kwargs={"net_arch": [64, 64]}, seed=seed, **COMMON)
+    own = {"net_arch": [64, 64]}
+    return TD3("MlpPolicy", env, policy_kwargs=own | dict(policy), seed=seed, **(COMMON | settings))
 
 
 RUNS = {"collapse": collapse, "healthy": healthy, "confounded": confounded}
