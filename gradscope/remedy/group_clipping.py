@@ -12,7 +12,10 @@ is not finite; here the other groups go on.
 Inside Stable-Baselines3, whose loop cannot be changed, with ``max_grad_norm=float("inf")`` where the
 algorithm has that option::
 
-    model.policy.optimizer.register_step_pre_hook(lambda *_: clip_by_group(groups, 0.5))
+    def clip(*_):  # what such a hook returns would become the step's arguments
+        clip_by_group(groups, 0.5)
+
+    model.policy.optimizer.register_step_pre_hook(clip)
 """
 
 from __future__ import annotations
