@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gradscope.settings import MAX_SEED
+MAX_SEED = 2**32 - 1
+"""As in settings.py, which --help need not import (9 ms); a test compares them."""
 
 
 class FailOn(StrEnum):
@@ -193,16 +194,22 @@ class Shared:
     ] = False
 
 
-def analysing(function: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the shared options: its parameter ``shared`` becomes one option a field."""
-    own = inspect.signature(function, eval_str=True).parameters
+@functools.cache
+def _shared_options() -> list[inspect.Parameter]:
+    """One option a field of Shared; evaluated once for all commands."""
     hints = inspect.get_annotations(Shared, eval_str=True)
-    options = [
+    return [
         inspect.Parameter(
             each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name]
         )
         for each in fields(Shared)
     ]
+
+
+def analysing(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the shared options: its parameter ``shared`` becomes one option a field."""
+    own = inspect.signature(function, eval_str=True).parameters
+    options = _shared_options()
 
     @functools.wraps(function)
     def command(**values: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,7 +62,7 @@ def try_(
             "try needs --from STEP: the checkpoint to train on from. `gradscope scan` lists steps."
         )
     check_outputs(shared)
-    work = work_on([path] if path else [], shared, recompute=False)
+    work = work_on([path] if path else [], shared, recompute=shared.fail_on is not None)
     check_slices(work.opened, [selected_slice(shared) or POSITION])
     if not work.report.snapshots:
         return exit_code(work.report, work.shared)
@@ -70,12 +71,14 @@ def try_(
     emit(
         work.report,
         work.shared,
-        lambda shown, look: try_screen(found, look, shown.path),
-        lambda _: try_document(found),
+        lambda shown, look: try_screen(found, look, shown),
+        lambda shown: try_document(found, shown),
         lambda _: try_frame(found),
         lambda _: try_markdown(found),
     )
-    return INTERRUPTED if found.is_interrupted else exit_code(work.report, work.shared)
+    # What --replay named has been trained on, whether or not the scan took gradients from it.
+    asked_of_the_scan = replace(work.shared, replay=None)
+    return INTERRUPTED if found.is_interrupted else exit_code(work.report, asked_of_the_scan)
 
 
 def _found(work: Work, shared: Shared, asked: dict[str, Any]) -> TryReport:

@@ -109,6 +109,8 @@ def _space(key: str, shape: Shape, names: Sequence[str] | None, sequence_length:
 def _slice(name: str, given: Sequence[str], spaces: Mapping[str, _Space]) -> Slice:
     if not given:
         raise UsageError(f"slice {name!r}: no columns given. Try --slice {name}=0:10.")
+    if not all(isinstance(selector, str) for selector in given):
+        raise UsageError(f"slice {name!r}: {given!r} are no texts. Write columns as '0:10' or '4, 5'.")
     parts = [_part(name, selector.strip(), spaces) for selector in given]
     kinds = {(key, flat) for key, flat, _ in parts}
     if len(kinds) > 1:

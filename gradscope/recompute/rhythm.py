@@ -32,8 +32,13 @@ class Rhythm:
         """At this update, the first is 1."""
         return self.algorithm not in _DELAYED or num_updates % self.policy_delay == 0
 
-    def moves_targets(self, num_updates: int, num_done: int, calls: tuple[int, int]) -> bool:
-        """At this update.
+    @property
+    def follows_calls(self) -> bool:
+        """Whether targets follow as rows come in, before the update, and not behind it."""
+        return self.algorithm in _BY_CALLS
+
+    def num_target_moves(self, num_updates: int, num_done: int, calls: tuple[int, int]) -> int:
+        """How often targets follow at this update.
 
         Args:
             num_updates: of the whole run, this one counted.
@@ -41,13 +46,14 @@ class Rhythm:
             calls: of the environments by the update before and by this one.
         """
         if self.algorithm in _WITHOUT_TARGETS:
-            return False
-        if self.algorithm in _BY_CALLS:
-            return calls[0] // self.target_interval != calls[1] // self.target_interval
+            return 0
+        if self.follows_calls:
+            # The library follows at each call of the environments that completes an interval.
+            return calls[1] // self.target_interval - calls[0] // self.target_interval
         if self.algorithm in _DELAYED:
-            return self.moves_actor(num_updates)
+            return int(self.moves_actor(num_updates))
         place = num_done % self.gradient_steps if self.gradient_steps else num_done
-        return place % self.target_interval == 0
+        return int(place % self.target_interval == 0)
 
 
 def rhythm_of(training: Training) -> Rhythm:

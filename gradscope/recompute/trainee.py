@@ -68,6 +68,8 @@ class Trainee:
     """Type of the module that owns each layer, where known."""
     num_done: int = 0
     """Updates done here."""
+    notes: tuple[str, ...] = ()
+    """In what this training differs from how the run would have gone on."""
     _follow: Callable[[float], None]
     """Targets follow by a fraction."""
     session: Callable[[], AbstractContextManager[None]]
@@ -101,6 +103,8 @@ class Trainee:
         """
         calls = self.num_calls, self.num_calls if num_calls is None else num_calls
         with self._turn(drawn) as noise, torch.enable_grad():
+            if self.rhythm.follows_calls:
+                self._follow_now(calls)
             stepping = self._critic()
             found: Gradients = self.losses.gradients(self.parameters, one, noise, stepping)
             self.num_updates += 1
@@ -111,16 +115,22 @@ class Trainee:
             for part in self.parts:
                 if part.name != CRITIC and (part.name != ACTOR or moves_actor):
                     part.apply(self.parameters, found.by_layer)
-            if self.rhythm.moves_targets(self.num_updates, self.num_done, calls):
-                self._follow(self.rhythm.tau)
+            if not self.rhythm.follows_calls:
+                self._follow_now(calls)
         self.num_done, self.num_calls = self.num_done + 1, calls[1]
         return found
+
+    def _follow_now(self, calls: tuple[int, int]) -> None:
+        for _ in range(self.rhythm.num_target_moves(self.num_updates, self.num_done, calls)):
+            self._follow(self.rhythm.tau)
 
     def looked_at(self, one: Any, drawn: Draws) -> Gradients:
         """The same without any step."""
         with self._turn(drawn) as noise, torch.enable_grad():
             own_weights(self.parameters)
+            put_back = self._keep()
             found: Gradients = self.losses.gradients(self.parameters, one, noise, _StandingStill())
+            put_back()
             return found
 
     def judged(self, one: RolloutBatch, drawn: Draws) -> Judged:
@@ -162,6 +172,16 @@ class _StandingStill:
         """Nothing new."""
         del parameters, gradients
         return {}
+
+
+def notes_of(training: Training) -> tuple[str, ...]:
+    """In what training on differs from how the library would have gone on."""
+    found = []
+    if not isinstance(training.settings.get("learning_rate"), (int, float)):
+        found.append("the learning rate, where it is a schedule, stays what it was at the checkpoint")
+    if not training.settings.get("_n_updates"):
+        found.append("the run had made no update yet by this step")
+    return tuple(found)
 
 
 def new_optimizer(kind: str, parameters: list[torch.Tensor]) -> Any:

@@ -23,6 +23,7 @@ from gradscope.recompute.trainee import (
     Trainee,
     load_optimizer,
     new_optimizer,
+    notes_of,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def plain_trainee(
         rhythm=rhythm_of(training),
         num_updates=num_updates,
         num_calls=num_calls,
+        notes=notes_of(training),
         _follow=follow,
         session=nullcontext,
         _turn=lambda drawn: nullcontext(drawn.noise),

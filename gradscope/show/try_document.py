@@ -13,7 +13,7 @@ from gradscope.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gradscope.records import Trial, TryReport
+    from gradscope.records import Report, Trial, TryReport
 
 TRY: Final = "gradscope/try/1"
 BASE: Final = "the training as it was: nothing to compare with"
@@ -21,10 +21,11 @@ COLUMNS: Final = ("run", "from_step", "remedy", "gradient_step", "zero_fraction"
 MEASURES: Final = ("zero_fraction", "difference", "interval", "loss", "verdict")
 
 
-def try_document(report: TryReport) -> dict[str, Any]:
+def try_document(report: TryReport, scanned: Report) -> dict[str, Any]:
     """The ``try --json`` document; every null has its reason."""
     body: dict[str, Any] = plain(report)
     body["trials"] = [_trial(each) for each in report.trials]
+    body["unreadable"] = [plain(each) for each in scanned.unreadable]
     return {"schema": TRY, "gradscope": __version__, **body}
 
 
@@ -64,4 +65,8 @@ def _trial(each: Trial) -> dict[str, Any]:
     body: dict[str, Any] = plain(each)
     why = BASE if each.remedy == NONE else each.reasons.get("zero_fraction", "not known")
     missing = {key: why for key in MEASURES if body[key] is None}
+    body["layers"] = [
+        {key: value for key, value in layer.items() if key != "difference" or value is not None}
+        for layer in body["layers"]
+    ]
     return body | {"reasons": missing | dict(each.reasons)}

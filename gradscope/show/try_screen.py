@@ -13,7 +13,7 @@ from gradscope.show.screen import Column, Page, new_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradscope.records import Trial, TrialCrossing, TryReport
+    from gradscope.records import Report, Trial, TrialCrossing, TryReport
     from gradscope.show.screen import Look
 
 NONE: Final = "none"
@@ -23,8 +23,11 @@ NOT_MOVED: Final = (
 )
 LEGEND: Final = (
     "zeros: of all weights outside the slice's own columns, expected ones apart, over the last quarter of "
-    "the gradient steps; the curve goes from 0 (lowest) to 100 %. 95 % interval: in points, over seeds."
+    "the gradient steps; the curve goes from 0 (lowest) to 100 %. 95 % interval: in points, over seeds. "
+    "no effect: it lies within 5 points."
 )
+INPUTS: Final = ("slice-normalizer", "input-layer-norm")
+JUMP: Final = "a norm in front meets weights that were trained without it: its harm may be that jump alone"
 STYLES: Final = {
     TrialVerdict.HELPS: "bold green",
     TrialVerdict.NO_EFFECT: "",
@@ -36,7 +39,7 @@ WORDS: Final = {
     TrialVerdict.HELPS: ("helps", "help"),
     TrialVerdict.HARMS: ("harms", "harm"),
     TrialVerdict.UNCLEAR: ("is not clear", "are not clear"),
-    TrialVerdict.NO_EFFECT: ("has no effect", "have no effect"),
+    TrialVerdict.NO_EFFECT: ("changes less than 5 points", "change less than 5 points"),
 }
 TELLING: Final = (TrialVerdict.HELPS, TrialVerdict.HARMS)
 """Verdicts with the zeros that are left behind each name."""
@@ -50,10 +53,10 @@ _CUT: Final = 1e-9
 """A full curve stays on the highest block."""
 
 
-def try_screen(report: TryReport, look: Look, path: str) -> str:
-    """The answer, a row for each remedy, the layers that differ most; ``path`` as the user named it."""
+def try_screen(report: TryReport, look: Look, scanned: Report) -> str:
+    """The answer, a row for each remedy, the layers that differ most, what of ``scanned`` was unreadable."""
     page = Page(look)
-    page.line(f"gradscope try {safe(path)}", "bold")
+    page.line(f"gradscope try {safe(scanned.path)}", "bold")
     page.line(_subject(report))
     page.line()
     page.line(answer(report), "bold")
@@ -62,6 +65,8 @@ def try_screen(report: TryReport, look: Look, path: str) -> str:
     page.line(LEGEND, "dim")
     _add_layers(page, report)
     _add_notes(page, report)
+    for each in scanned.unreadable:
+        page.bullet(f"could not be read: {safe(each.source)}: {safe(each.reason)}", "yellow")
     page.line(NOT_MOVED, "dim")
     return page.text()
 
@@ -184,11 +189,9 @@ def _short(trials: Sequence[Trial]) -> list[Column]:
         "activity-learning-rate": "activity",
         "recycle-dead-units": "recycled",
     }
-    worst = {TrialVerdict.HELPS: 1, TrialVerdict.HARMS: 2}
-    return [
-        Column(names.get(each.remedy, each.remedy), drop=worst.get(each.verdict, 3) if each.verdict else 4)
-        for each in trials
-    ]
+    # Each its own rank, the smallest difference goes first.
+    ranked = sorted(trials, key=lambda each: -abs(each.difference or 0.0))
+    return [Column(names.get(each.remedy, each.remedy), drop=1 + ranked.index(each)) for each in trials]
 
 
 def _add_notes(page: Page, report: TryReport) -> None:
@@ -201,5 +204,7 @@ def _add_notes(page: Page, report: TryReport) -> None:
                 page.bullet(f"{each.remedy}: {safe(each.reasons[key])}", "dim")
         if each.verdict is None and each.remedy != NONE:
             page.bullet(f"{each.remedy} was not tried: {safe(each.reasons.get('verdict', UNKNOWN))}", "dim")
+    if any(each.remedy in INPUTS and each.verdict is TrialVerdict.HARMS for each in report.trials):
+        page.bullet(JUMP, "dim")
     for note in report.notes:
         page.bullet(safe(note), "dim")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.errors import UsageError
 from gradscope.records import Trial, TryReport
 from gradscope.run.given import Means
+from gradscope.run.interventions import AT_REST
 from gradscope.run.recomputed import recomputation
 from gradscope.run.step_effects import own_columns_of
-from gradscope.trial.arms import NEVER_MOVES, NONE, REMEDIES, Context
+from gradscope.trial.arms import NEVER_MOVES, NO_OWN, NONE, REMEDIES, Context
 from gradscope.trial.feeds import feed_of
 from gradscope.trial.summary import trial
 from gradscope.trial.training import Curve, Plan, curve
@@ -101,6 +102,7 @@ class _Work:
     def __post_init__(self) -> None:
         self.curves: dict[str, dict[int, Curve]] = {}
         self.refused: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
 
     def run(self, chosen: Sequence[str], progress: Progress | None) -> None:
         """All of them; an interrupt keeps what is finished."""
@@ -123,6 +125,7 @@ class _Work:
             if isinstance(arm, str):
                 self.refused[remedy] = arm
                 return
+            self.notes = arm.trainee.notes
             self.curves.setdefault(remedy, {})[seed] = curve(arm, self.context, self.plan, seed, told)
         except UsageError as problem:
             if remedy == NONE:
@@ -140,7 +143,7 @@ class _Work:
             rows_per_update=feed.rows_per_update,
             trials=tuple(self._trial(remedy) for remedy in chosen),
             is_interrupted=self.is_interrupted,
-            notes=tuple(_notes(self.context, plan)),
+            notes=(*_notes(self.context, plan), *self.notes),
             **known,
         )
 
@@ -148,8 +151,9 @@ class _Work:
         if remedy in self.refused:
             reasons = dict.fromkeys(("zero_fraction", "verdict"), self.refused[remedy])
             return Trial(remedy=remedy, reasons=reasons)
-        settings = self.plan.settings
-        return trial(remedy, self.curves.get(remedy, {}), self.curves.get(NONE, {}), settings)
+        curves, without = self.curves.get(remedy, {}), self.curves.get(NONE, {})
+        is_one_batch = self.context.feed.is_one_batch
+        return trial(remedy, curves, without, self.plan.settings, is_one_batch=is_one_batch)
 
 
 def _told(progress: Progress | None, done: int, total: int) -> None:
@@ -196,8 +200,8 @@ def _own(
         return wanted
     own = own_columns_of(feed.latest(found), wanted, known, means)
     if isinstance(own, str):
-        return own
-    return own or NEVER_MOVES
+        return NEVER_MOVES if own == AT_REST else own
+    return own or NO_OWN
 
 
 def _notes(context: Context, plan: Plan) -> Iterator[str]:

@@ -30,7 +30,7 @@ WHOLE_NUMBERS: Final = "the observations are whole numbers or images, no feature
 NO_OWN: Final = "no weight takes the slice's columns directly"
 MATRIX: Final = 2
 NO_REST: Final = "the rows are stored after VecNormalize: at which value the slice rests is not known"
-NEVER_MOVES: Final = "the slice is at rest on all rows"
+NEVER_MOVES: Final = "the slice rests on every row of this and the later checkpoints"
 FACTOR: Final = 0.1
 """Of gradients and of updates: what the case proposed."""
 RATE: Final = 0.5

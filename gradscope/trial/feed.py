@@ -42,6 +42,10 @@ class Feed(Protocol):
     def notes(self) -> Sequence[str]:
         """What limits it."""
 
+    @property
+    def is_one_batch(self) -> bool:
+        """Whether every batch holds the same rows, so that seeds differ in nothing but the order of sums."""
+
     def portions(self, arm: Arm, drawn: Draws, num_updates: int, batch_size: int) -> Iterator[Portion]:
         """The batches of so many updates, with what the arm does before each."""
 
@@ -75,6 +79,11 @@ class StreamFeed:
     def notes(self) -> Sequence[str]:
         """Of the stream."""
         return self.stream.notes
+
+    @property
+    def is_one_batch(self) -> bool:
+        """Rows are drawn anew for each."""
+        return False
 
     def portions(self, arm: Arm, drawn: Draws, num_updates: int, batch_size: int) -> Iterator[Portion]:
         """One after the other."""

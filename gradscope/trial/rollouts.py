@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gradscope.recompute.rollout_batches import batch_of_rows
-from gradscope.recompute.rollout_drawing import RolloutDrawing, whole_batches
 from gradscope.trial.feed import Portion
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradscope.recompute.batches import Draws
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
     from gradscope.trial.arms import Arm
 
     Array = NDArray[Any]
@@ -39,7 +39,12 @@ class RolloutFeed:
     @property
     def per_rollout(self) -> int:
         """Updates on one rollout."""
-        return self.num_epochs * whole_batches(self.drawings[0])
+        return self.num_epochs * self._per_epoch
+
+    @property
+    def _per_epoch(self) -> int:
+        """Mini-batches, the smaller one that may end an epoch among them."""
+        return -(-self.drawings[0].num_rows // self.drawings[0].batch_size)
 
     @property
     def num_updates(self) -> int:
@@ -55,7 +60,15 @@ class RolloutFeed:
     def notes(self) -> Sequence[str]:
         """How the rows are used."""
         known = f"rollouts of {len(self.drawings)} of the run's updates are stored"
-        return (f"{known}: what was collected between them is not trained on",)
+        found = [f"{known}: what was collected between them is not trained on"]
+        if self.drawings[0].rollout.settings.get("target_kl") is not None:
+            found.append("target_kl, which may end an update early, is not applied: every epoch is trained")
+        return tuple(found)
+
+    @property
+    def is_one_batch(self) -> bool:
+        """Whether every batch is the whole rollout."""
+        return self._per_epoch == 1
 
     def portions(self, arm: Arm, drawn: Draws, num_updates: int, batch_size: int) -> Iterator[Portion]:
         """As train() draws them."""
@@ -68,7 +81,7 @@ class RolloutFeed:
             old = None if is_as_collected else self._judged(drawing, arm, drawn)
             for _ in range(self.num_epochs):
                 order = drawn.rows.permutation(drawing.num_rows)
-                for at in range(whole_batches(drawing)):
+                for at in range(self._per_epoch):
                     rows = order[at * drawing.batch_size : (at + 1) * drawing.batch_size]
                     if number < num_updates:
                         one = batch_of_rows(drawing, rows)

@@ -60,12 +60,13 @@ class Stream:
         return dict(self._at(np.arange(max(end - count, 0), end)).stored_observations)
 
     def _at(self, chosen: Array) -> Batch:
-        parts = []
+        parts, order = [], np.argsort(self.which[chosen], kind="stable")
         for place in np.unique(self.which[chosen]):
             drawing = self.drawings[place]
             numbers = self.numbers[chosen[self.which[chosen] == place]]
             parts.append(batch_at(drawing, *np.divmod(numbers, _environments(drawing.ring))))
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        # In the order they were drawn in: that is how noise meets them.
+        return parts[0] if len(parts) == 1 else _joined(parts, np.argsort(order))
 
 
 def stream_of(drawing: Drawing, rings: Sequence[tuple[int, Ring]]) -> Stream:
@@ -82,11 +83,11 @@ def stream_of(drawing: Drawing, rings: Sequence[tuple[int, Ring]]) -> Stream:
     start = len(numbers)
     for step, ring in rings[1:]:
         fresh = ordered(ring)
-        num_new = min(step - last, len(fresh))
-        if num_new < step - last:
+        num_new = _num_new(drawings[place], numbers[which == place], ring, fresh, step - last)
+        if num_new is not None and num_new < step - last - _environments(ring):
             missing = step - last - num_new
             notes.append(f"of the rows before step {step:,}, {missing:,} are in no buffer")
-        elif not _goes_on(drawings[place], numbers[which == place], ring, fresh, num_new):
+        if num_new is None:
             notes.append(
                 f"the buffer of step {step:,} does not go on from the one of step {last:,}: left out"
             )
@@ -119,6 +120,20 @@ def ordered(ring: Ring) -> Array:
     return numbers
 
 
+def _num_new(before: Drawing, numbers: Array, ring: Ring, fresh: Array, expected: int) -> int | None:
+    """Rows of a buffer that the one before does not hold; None where it does not go on from that one.
+
+    A callback saves before the newest rows are stored, a user after training behind them.
+    """
+    if expected > len(fresh):
+        return len(fresh)
+    environments = _environments(ring)
+    for number in (expected, expected + environments, expected - environments):
+        if 0 <= number <= len(fresh) and _goes_on(before, numbers, ring, fresh, number):
+            return number
+    return None
+
+
 def _goes_on(before: Drawing, numbers: Array, ring: Ring, fresh: Array, num_new: int) -> bool:
     """Whether the rows before the new ones are the last ones of the buffer before."""
     common = min(len(fresh) - num_new, len(numbers), LOOKED_AT)
@@ -141,19 +156,22 @@ def _environments(ring: Ring) -> int:
     return int(next(iter(ring.observations.values())).shape[1])
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
-    """Batches one behind the other."""
+def _joined(parts: Sequence[Batch], order: Array) -> Batch:
+    """Rows of several batches in another order than one behind the other."""
     return Batch(
-        **{each.name: _put_together([getattr(one, each.name) for one in parts]) for each in fields(Batch)}
+        **{
+            each.name: _put_together([getattr(one, each.name) for one in parts], order)
+            for each in fields(Batch)
+        }
     )
 
 
-def _put_together(values: list[Any]) -> Any:
+def _put_together(values: list[Any], order: Array) -> Any:
     first = values[0]
     if first is None:
         return None
     if isinstance(first, torch.Tensor):
-        return torch.cat(values)
+        return torch.cat(values)[torch.from_numpy(order)]
     if isinstance(first, np.ndarray):
-        return np.concatenate(values)
-    return {key: _put_together([each[key] for each in values]) for key in first}
+        return np.concatenate(values)[order]
+    return {key: _put_together([each[key] for each in values], order) for key in first}

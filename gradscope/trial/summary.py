@@ -28,10 +28,13 @@ MOST_POINTS: Final = 40
 LAST: Final = 0.25
 """Share of the gradient steps that count as the end."""
 NOT_FINITE: Final = "gradients or losses are not finite"
+SAME_ROWS: Final = "every seed trains on the same rows: no interval"
 INTERRUPTED: Final = "interrupted before a training of it was finished"
 
 
-def trial(remedy: str, curves: Curves, without: Curves, settings: Settings) -> Trial:
+def trial(
+    remedy: str, curves: Curves, without: Curves, settings: Settings, *, is_one_batch: bool = False
+) -> Trial:
     """What the finished trainings of one remedy say, against those of the same seeds without it.
 
     Args:
@@ -39,6 +42,7 @@ def trial(remedy: str, curves: Curves, without: Curves, settings: Settings) -> T
         curves: of it, by seed.
         without: of ``none``, by seed.
         settings: limits.
+        is_one_batch: whether all seeds saw the same rows: they are one training then.
     """
     if not curves:
         return Trial(remedy=remedy, reasons={"zero_fraction": INTERRUPTED, "verdict": INTERRUPTED})
@@ -53,11 +57,12 @@ def trial(remedy: str, curves: Curves, without: Curves, settings: Settings) -> T
         crossings=_crossings(found, settings),
         reasons={"note": found[0].note} if found[0].note else {},
     )
-    return bare if remedy == NONE else _judged(bare, curves, without)
+    return bare if remedy == NONE else _judged(bare, curves, without, is_one_batch=is_one_batch)
 
 
-def _judged(bare: Trial, curves: Curves, without: Curves) -> Trial:
+def _judged(bare: Trial, curves: Curves, without: Curves, *, is_one_batch: bool) -> Trial:
     common = [seed for seed in curves if seed in without]
+    common = common[:1] if is_one_batch else common
     reasons = dict(bare.reasons)
     bad = [each.first_bad for each in curves.values() if each.first_bad is not None]
     if bad and not any(each.first_bad is not None for each in without.values()):
@@ -67,7 +72,7 @@ def _judged(bare: Trial, curves: Curves, without: Curves) -> Trial:
     if found is None:
         return replace(bare, reasons=reasons | dict.fromkeys(("difference", "verdict"), NOT_FINITE))
     if found.interval is None:
-        reasons["interval"] = ONE_SEED
+        reasons["interval"] = SAME_ROWS if is_one_batch else ONE_SEED
     return replace(
         bare,
         difference=found.difference,

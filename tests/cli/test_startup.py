@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from makers import case_run
 
+from gradscope import settings
+from gradscope.cli import options
+
 COLLAPSE = Path(__file__).parents[2] / "sample_checkpoints" / "collapse"
 HEAVY = {"torch", "scipy", "pandas", "stable_baselines3", "plotly", "ray", "h5py"}
 EMPTY_APP = """
@@ -39,6 +42,10 @@ def test_a_scan_without_recomputation_imports_nothing_heavy(tmp_path: Path) -> N
 def test_help_and_import_load_not_even_numpy(tmp_path: Path) -> None:
     loaded = modules_after("import gradscope\nfrom gradscope.cli import main\nmain(['--help'])", tmp_path)
     assert not loaded & (HEAVY | {"numpy"})
+
+
+def test_what_options_say_without_importing_settings_is_what_these_say() -> None:
+    assert options.MAX_SEED == settings.MAX_SEED
 
 
 @pytest.mark.timing

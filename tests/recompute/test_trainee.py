@@ -139,15 +139,35 @@ def test_an_optimizer_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "options", "moved"),
     [
-        ("DQN", {"target_interval": 10}, [4, 9]),
-        ("TD3", {"policy_delay": 3}, [2, 5, 8]),
-        ("SAC", {"target_interval": 2, "gradient_steps": 3}, [0, 2, 3, 5, 6, 8, 9]),
+        ("DQN", {"target_interval": 10}, {4: 1, 9: 1}),
+        ("DQN", {"target_interval": 1}, dict.fromkeys(range(10), 2)),
+        ("TD3", {"policy_delay": 3}, {2: 1, 5: 1, 8: 1}),
+        ("SAC", {"target_interval": 2, "gradient_steps": 3}, dict.fromkeys((0, 2, 3, 5, 6, 8, 9), 1)),
+        ("PPO", {}, {}),
     ],
 )
 def test_targets_move_when_the_library_moves_them(
-    algorithm: str, options: dict[str, int], moved: list[int]
+    algorithm: str, options: dict[str, int], moved: dict[int, int]
 ) -> None:
     """Two calls of the environments an update; SAC's interval counts within a train() of three updates."""
     rhythm = Rhythm(algorithm=algorithm, tau=0.1, **options)
-    found = [at for at in range(10) if rhythm.moves_targets(at + 1, at, (2 * at, 2 * at + 2))]
-    assert found == moved
+    found = {at: rhythm.num_target_moves(at + 1, at, (2 * at, 2 * at + 2)) for at in range(10)}
+    assert {at: number for at, number in found.items() if number} == moved
+
+
+def test_every_soft_update_between_two_gradient_steps_is_done(tmp_path: Path) -> None:
+    """Three calls of the environments for each update, and the target follows at each call."""
+    case = Case(algorithm="DQN", options={"tau": 0.05, "target_update_interval": 1})
+    checkpoint = trained(case, tmp_path)[-1]
+    model, found = loaded(case, checkpoint), checkpoint.recomputed()
+    assert "target_network" in found.reasons
+    model._on_step()
+    trainee, drawn = found.trainee(), draws(5)
+    set_random_seed(5)
+    for _ in range(4):
+        for _ in range(3):
+            model._on_step()
+        calls = trainee.num_calls + 3
+        model.train(gradient_steps=1, batch_size=16)
+        trainee.update(batch(found.drawing, drawn.rows), drawn, num_calls=calls)
+    assert_same_weights(trainee, model)

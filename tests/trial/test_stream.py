@@ -101,10 +101,26 @@ def test_rows_that_no_buffer_holds_are_said(tmp_path: Path) -> None:
 def test_a_buffer_of_another_run_is_left_out(tmp_path: Path) -> None:
     rings = buffers(tmp_path, (20, 30), size=26)
     other = rings[1][1]
-    changed = replace(other, rewards=other.rewards + 1)
+    changed = replace(other, rewards=other.rewards + 1000)
     found = stream([rings[0], (30, changed)])
     assert "does not go on" in found.notes[0]
     assert len(found) == 19
+
+
+def test_a_buffer_saved_by_hand_after_training_goes_on_too(tmp_path: Path) -> None:
+    """It holds the newest row, which a callback's does not yet."""
+    rings = buffers(tmp_path, (20, 31), size=40)
+    found = stream([rings[0], (30, rings[1][1])])
+    assert not found.notes
+    assert rewards(found) == list(range(30))
+
+
+def test_rows_of_two_buffers_stay_in_the_order_they_are_drawn_in(tmp_path: Path) -> None:
+    found = stream(buffers(tmp_path, (20, 30), size=26))
+    chosen = np.array([28, 2, 25, 19, 18, 3])
+    drawn = found._at(chosen)
+    assert drawn.rewards.ravel().tolist() == [rewards(found)[at] for at in chosen]
+    assert drawn.stored_observations[""][:, 0].tolist() == drawn.observations[:, 0].tolist()
 
 
 def test_n_step_buffers_keep_their_returns(tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ def test_nothing_is_called_help_where_nothing_is_wrong(small: Path) -> None:
 
 def test_rows_are_those_of_the_run_and_end_where_its_files_end(large: Path) -> None:
     report = tried(opened(large), from_step=80, seeds=1, remedies=["slice-learning-rate"])
-    # No update was ever made in this run, so a row comes in with each; the last buffer holds 79 rows.
+    # No update was ever made in this run, so a row comes in with each; the buffer of 79 rows misses one.
     assert (report.gradient_steps, report.to_step, report.rows_per_update) == (79, 160, 1.0)
-    assert report.notes == ("of the rows before step 160, 1 are in no buffer",)
+    assert report.notes == ("the run had made no update yet by this step",)
     longer = tried(opened(large), from_step=160, gradient_steps=5, seeds=1, remedies=["slice-learning-rate"])
     assert longer.to_step == 160
     assert any("no later checkpoint" in note for note in longer.notes)

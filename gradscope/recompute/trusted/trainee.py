@@ -21,6 +21,7 @@ from gradscope.recompute.trainee import (
     Trainee,
     load_optimizer,
     new_optimizer,
+    notes_of,
 )
 from gradscope.recompute.trusted.buffers import buffers_of
 from gradscope.recompute.trusted.chance import borrowed
@@ -111,6 +112,7 @@ def trusted_trainee(
         rhythm=rhythm_of(training),
         num_updates=num_updates,
         num_calls=num_calls,
+        notes=notes_of(training),
         modules=module_types(here.policy),
         session=host.session,
         _follow=host.follow,
