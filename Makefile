@@ -52,6 +52,7 @@ bench: $(VENV)/dev.done  ## print ratios against what a user would do otherwise
 	$(BIN)/python tests/bench/scan_against_torch.py
 	$(BIN)/python tests/bench/recorder_overhead.py
 	$(BIN)/python tests/bench/recompute_against_library.py
+	$(BIN)/python tests/bench/try_against_library.py
 
 wheel: $(VENV)/dev.done  ## build the wheel, install it in a clean environment, use it on a sample
 	rm -rf build/wheel && mkdir -p build/wheel
