@@ -76,7 +76,7 @@ correlate and explain change; rename with --replay-keys observations=x.""",
 targets, once as they were (none) and once per remedy, on the same batches, with --seeds trainings of each.
 Rows come in at the run's own pace, from this and the later replay buffers; no environment is run.
 PPO and A2C go through the rollouts that the recorder stored (save_rollout=True), epoch after epoch.
-  slice-normalizer        each slice by its own statistics, position mixed in with a tenth
+  slice-normalizer        each slice by its own statistics, the one in question a tenth
   input-layer-norm        a layer norm for each slice of the input, without weights
   slice-gradient-scale    a tenth of the gradient of the slice's own columns; Adam cancels it
   slice-learning-rate     a tenth of each update of these columns

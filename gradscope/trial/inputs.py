@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gradscope.run.inputs import RunSlices
 
 _BARS: Final = 2
-NOT_FLOATS: Final = "the observations are whole numbers or images"
+MIX: Final = 0.1
+"""What the case proposed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +49,8 @@ class Layout:
     """How a slice's entry of the observation is laid out in bars."""
 
     key: str
+    name: str
+    """Of the slice that the remedy is for."""
     num_features: int
     shape: tuple[int, ...]
     slices: Mapping[str, Sequence[int]]
@@ -69,6 +72,7 @@ def layout(wanted: Slice, known: RunSlices) -> Layout:
     columns = {each.name: tuple(each.columns) for each in own if max(each.columns) < features}
     return Layout(
         key=wanted.key,
+        name=wanted.name,
         num_features=features,
         shape=(-1, num_bars, features) if num_bars > 1 else (-1, features),
         slices=columns,
@@ -76,10 +80,11 @@ def layout(wanted: Slice, known: RunSlices) -> Layout:
 
 
 def slice_normalizer(found: Layout) -> InputModule:
-    """The case's first fix: each slice by its own statistics, the position part a tenth."""
+    """The case's first fix: each slice by its own statistics, the one in question mixed in with a tenth."""
     from gradscope.remedy import SliceNormalizer  # noqa: PLC0415  torch modules, only where it is tried
 
-    return _module(found, SliceNormalizer(found.num_features, dict(found.slices)))
+    mix = {found.name: MIX} if found.name in found.slices else None
+    return _module(found, SliceNormalizer(found.num_features, dict(found.slices), mix=mix))
 
 
 def input_layer_norm(found: Layout) -> InputModule:
