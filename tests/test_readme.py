@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
 from run_cli import gradscope
+from stable_baselines3 import DQN
 
 from gradscope.cli import app
 from gradscope.cli.topics import TOPICS
@@ -59,3 +65,33 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     assert len(blocks) == 1
     code = blocks[0].replace('"checkpoints/"', repr(str(tmp_path / "checkpoints")))
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own README
+
+
+def test_the_remedy_example_trains() -> None:
+    (block,) = (each for each in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "remedy" in each)
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own README
+    space = spaces.Box(-np.inf, np.inf, (4, 80), np.float32)
+    policy = {"features_extractor_class": names["Normalised"], "net_arch": [8]}
+    model = DQN("MlpPolicy", Bars(space), policy_kwargs=policy, learning_starts=10, seed=0, device="cpu")
+    model.learn(40)
+    norm = model.q_net.features_extractor.norm
+    assert norm.running_num_rows.min() > 0
+    assert torch.isfinite(model.q_net.q_net[0].weight).all()
+
+
+class Bars(gymnasium.Env[Any, Any]):
+    """Noise."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space: spaces.Box) -> None:
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return self.np_random.normal(size=(4, 80)).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        del action
+        return self.np_random.normal(size=(4, 80)).astype(np.float32), 0.0, False, False, {}
