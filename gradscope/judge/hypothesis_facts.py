@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_NAMED: Final = 2
 MOST_EVIDENCE: Final = 4
 RUN_CODE: Final = "Run again with --trust --code DIR: it imports that code, and nothing else tells."
+NAME_SLICE: Final = "Say which columns it is: --slice position=A:B, or slices in gradscope.toml."
+NAME_ROWS: Final = "Say which rows of the batch file are observations: --replay-keys observations=KEY."
 MORE_BATCHES: Final = "Run again with --batches 32."
 SAVE_REPLAY: Final = (
     "Save a replay buffer with each checkpoint, or name one with --replay, so that the gradient can be "
@@ -120,6 +122,10 @@ def how_to_try(why: str) -> str:
     """What to do where a gradient could not be computed again."""
     if "--trust" in why:
         return RUN_CODE
+    if "--replay-keys" in why:
+        return NAME_ROWS
+    if "--slice" in why:
+        return NAME_SLICE
     return MORE_BATCHES if "differ too much" in why else SAVE_REPLAY
 
 

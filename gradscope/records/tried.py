@@ -87,6 +87,8 @@ class TryReport:
     """That were asked for."""
     batch_size: int
     slice: str
+    slices_from: str | None
+    """Who said which columns it is: config, option, recorded, guessed; None where nobody did (see notes)."""
     rows_per_update: float
     """New rows of the environments before each gradient step, as in the run."""
     trials: Sequence[Trial] = ()

@@ -45,7 +45,8 @@ def try_markdown(report: TryReport) -> str:
         for each in report.trials
     ]
     notes = [f"- {escaped(each)}" for each in (*report.notes, NOT_MOVED)]
-    title = f"# gradscope try: {escaped(report.source)}, from step {report.from_step}"
+    known = f"slice {report.slice} ({report.slices_from or 'not known'})"
+    title = f"# gradscope try: {escaped(report.source)}, from step {report.from_step}, {escaped(known)}"
     return "\n\n".join([title, escaped(answer(report)), table(heads, rows), "\n".join(notes)]) + "\n"
 
 

@@ -122,9 +122,10 @@ def _subject(report: TryReport) -> str:
     run = "" if report.run == "." else f"run {safe(report.run)}, "
     until = f" up to step {count(report.to_step)}" if report.to_step > report.from_step else ""
     seeds = max((each.num_seeds for each in report.trials), default=0)
+    columns = f"slice {safe(report.slice)} ({report.slices_from or 'not known'})"
     return (
         f"{run}from step {count(report.from_step)}: {plural(report.gradient_steps, 'gradient step')} of "
-        f"{report.batch_size} rows in order of collection{until}, {plural(seeds, 'seed')}"
+        f"{report.batch_size} rows in order of collection{until}, {plural(seeds, 'seed')}; {columns}"
     )
 
 
@@ -202,9 +203,18 @@ def _add_notes(page: Page, report: TryReport) -> None:
         for key in ("note", "loss"):
             if key in each.reasons:
                 page.bullet(f"{each.remedy}: {safe(each.reasons[key])}", "dim")
-        if each.verdict is None and each.remedy != NONE:
-            page.bullet(f"{each.remedy} was not tried: {safe(each.reasons.get('verdict', UNKNOWN))}", "dim")
+    for reason, names in _not_tried(report).items():
+        page.bullet(f"not tried: {', '.join(names)}: {safe(reason)}", "dim")
     if any(each.remedy in INPUTS and each.verdict is TrialVerdict.HARMS for each in report.trials):
         page.bullet(JUMP, "dim")
     for note in report.notes:
         page.bullet(safe(note), "dim")
+
+
+def _not_tried(report: TryReport) -> dict[str, list[str]]:
+    """Remedies without a verdict, by the reason."""
+    found: dict[str, list[str]] = {}
+    for each in report.trials:
+        if each.verdict is None and each.remedy != NONE:
+            found.setdefault(each.reasons.get("verdict", UNKNOWN), []).append(each.remedy)
+    return found

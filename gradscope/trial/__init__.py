@@ -141,6 +141,7 @@ class _Work:
             num_seeds=len(self.seeds),
             batch_size=plan.batch_size,
             rows_per_update=feed.rows_per_update,
+            slices_from=None if isinstance(self.context.wanted, str) else self.context.known.source,
             trials=tuple(self._trial(remedy) for remedy in chosen),
             is_interrupted=self.is_interrupted,
             notes=(*_notes(self.context, plan), *self.notes),

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradscope.judge.hypotheses import HYPOTHESES, findings
-from gradscope.judge.hypothesis_facts import Facts, InputColumns
+from gradscope.judge.hypothesis_facts import Facts, InputColumns, how_to_try
 from gradscope.judge.interventions import BY_HEART
 from gradscope.records import OptimizerEvidence, Status, Verdict, ZeroDetails
 
@@ -353,3 +353,20 @@ def test_actions_never_taken_are_expected_and_not_called_never_trained() -> None
     head = replace(head, details=details, optimizer=OptimizerEvidence(never_trained_fraction=0.6))
     assert found(facts(one_snapshot(head)), "never-trained").verdict is REJECTED
     assert found(facts(one_snapshot(head)), "expected-zeros").verdict is SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("no column is constant early and varies later; try --slice position=A:B", "--slice position"),
+        (
+            "the file of --replay calls no rows observations: say --replay-keys observations=KEY",
+            "--replay-keys",
+        ),
+        ("the extractor is code of your own: add --trust --code DIR", "--trust"),
+        ("no replay buffer of this step", "Save a replay buffer"),
+        ("the batches differ too much to tell", "--batches"),
+    ],
+)
+def test_advice_names_what_is_missing(why: str, words: str) -> None:
+    assert words in how_to_try(why)

@@ -47,6 +47,7 @@ def report(**changes: Any) -> TryReport:
         "num_seeds": 3,
         "batch_size": 128,
         "slice": "position",
+        "slices_from": "recorded",
         "rows_per_update": 4.0,
         "trials": (
             trial("none", 0.441, None, None, crossings=(crossing,)),
