@@ -3,6 +3,7 @@
     GradscopeError            2   anything a user can mend
     ├── UsageError            2   an option, a configuration file or a PATH is wrong
     ├── UnreadableFile        3   one file of a known format cannot be read; the rest goes on
+    │   └── ForeignFile       3   whole, but nothing in it is of use here: skipped in a folder
     └── NothingReadable       4   no file at all could be read
 
 A failed ``assert`` is our mistake, never the user's. Each message is one line:
@@ -37,6 +38,13 @@ class UnreadableFile(GradscopeError):
         self.path = path
         self.reason = f"{problem.rstrip('.')}. {advice}".strip()
         super().__init__(f"{path}: {self.reason}")
+
+
+class ForeignFile(UnreadableFile):
+    """A whole file of a known container (npz, HDF5, CSV, pickle) that holds nothing read here.
+
+    In a folder it is skipped, as a file of no known format is; named alone it is an error.
+    """
 
 
 class NothingReadable(GradscopeError):

@@ -13,13 +13,16 @@ def formats(
     """List what can be read, and what each file type can tell."""
     import json
     import sys
+    from dataclasses import asdict
 
     from gradscope.cli.options import Shared
     from gradscope.cli.terminal import look_of
-    from gradscope.show.formats_screen import FORMATS, formats_screen
+    from gradscope.read.formats import ROWS
+    from gradscope.show.formats_screen import HEADS, formats_screen
 
+    rows = [{head: asdict(row)[head] for head in HEADS} for row in ROWS]
     if json_:
-        sys.stdout.write(json.dumps({"schema": "gradscope/formats/1", "formats": FORMATS}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({"schema": "gradscope/formats/1", "formats": rows}, indent=1) + "\n")
     else:
-        sys.stdout.write(formats_screen(look_of(Shared())))
+        sys.stdout.write(formats_screen(rows, look_of(Shared())))
     return 0

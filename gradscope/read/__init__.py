@@ -1,7 +1,8 @@
 """OPEN: path -> Snapshot, Replay, Normalizer, Timeline or Rollout, without executing anything in a file.
 
-`open_file` looks at the first bytes (sniff.py) and hands the path to the reader of that format.
-Only that reader is imported. Readers that meet pickles share one safe unpickler (safe_pickle.py).
+`open_file` looks at the first bytes (sniff.py; of a folder: sniff_folder.py) and hands the path to the
+reader of that format (formats.py). Only that reader is imported. Readers that meet pickles share one
+safe unpickler (safe_pickle.py).
 """
 
 from __future__ import annotations
@@ -9,49 +10,44 @@ from __future__ import annotations
 import os
 import stat
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gradscope.errors import UnreadableFile
 from gradscope.read import sniff
 from gradscope.read.file_bytes import head_of
+from gradscope.read.formats import READERS, TAKES_KEYS
+from gradscope.read.reader import FolderReader
+from gradscope.read.sniff_folder import FOLDERS, folder_format
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gradscope.read.reader import Reader
     from gradscope.records import Normalizer, Replay, Rollout, Snapshot, Timeline
 
     Opened = Snapshot | Replay | Normalizer | Timeline | Rollout
+    Keys = Mapping[str, str]
 
-__all__ = ["open_file", "reader_of", "readers"]
-
-
-_READERS: Final = {
-    sniff.SB3: ("sb3_zip", "Sb3Zip"),
-    sniff.TORCH: ("torch_zip", "TorchZip"),
-    sniff.SAFETENSORS: ("safetensors_file", "SafetensorsFile"),
-    sniff.RECORDER: ("recorder_file", "RecorderFile"),
-    sniff.TIMELINE: ("timeline", "TimelineReader"),
-    sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
-    sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
-    sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
-}
-"""Module and class of each format's reader."""
+__all__ = ["FolderReader", "folder_reader", "open_file", "reader_of", "readers"]
 
 
-def open_file(path: Path) -> Opened:
-    """Open a file of any known format.
+def open_file(path: Path, keys: Keys | None = None) -> Opened:
+    """Open a file, or a folder that is one artifact, of any known format.
+
+    ``keys`` maps usual names of a replay (observations, actions, ...) to the file's own.
 
     Raises:
         UnreadableFile: of no known format, or it cannot be read.
+        ForeignFile: it is whole, but holds nothing that is read here.
     """
-    reader = reader_of(path)
+    reader = folder_reader(path, keys) or reader_of(path, keys)
     if reader is None:
         raise UnreadableFile(path, "has no known format", "`gradscope formats` lists what can be read.")
     return reader.read(path)
 
 
-def reader_of(path: Path) -> Reader[Opened] | None:
+def reader_of(path: Path, keys: Keys | None = None) -> Reader[Opened] | None:
     """The reader that takes this file, by its first bytes; None for a file of no known format.
 
     Raises:
@@ -69,21 +65,34 @@ def reader_of(path: Path) -> Reader[Opened] | None:
         return None
     found = sniff.format_of(head)
     if found is not None:
-        return _reader(found)
+        return _reader(found, keys)
     if is_promised:
         raise UnreadableFile(path, *sniff.strange_content(head))
     return None
 
 
+def folder_reader(path: Path, keys: Keys | None = None) -> Reader[Opened] | None:
+    """The reader that takes this folder whole; None for an ordinary folder, or what is none."""
+    try:
+        with os.scandir(path) as entries:
+            kinds = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
+    except (OSError, ValueError):
+        return None
+    names = [name for name, is_folder in kinds.items() if not is_folder]
+    found = folder_format(names, [name for name, is_folder in kinds.items() if is_folder])
+    return None if found is None else _reader(found, keys)
+
+
 def readers() -> tuple[Reader[Opened], ...]:
-    """Readers of all formats."""
-    return tuple(_reader(name) for name in sniff.FORMATS)
+    """Readers of all formats, those of folders too."""
+    return tuple(_reader(name, None) for name in (*sniff.FORMATS, *FOLDERS))
 
 
-def _reader(name: str) -> Reader[Opened]:
+def _reader(name: str, keys: Keys | None) -> Reader[Opened]:
     """Each format's reader is imported where it is met: a scan of SB3 zips needs no other."""
-    module, reader = _READERS[name]
-    found: Reader[Opened] = getattr(import_module(f"gradscope.read.{module}"), reader)()
+    module, reader = READERS[name]
+    made = getattr(import_module(f"gradscope.read.{module}"), reader)
+    found: Reader[Opened] = made(keys=keys or {}) if name in TAKES_KEYS else made()
     return found
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from gradscope.errors import UnreadableFile
+from gradscope.errors import ForeignFile, UnreadableFile
 
 if TYPE_CHECKING:
     import mmap
@@ -40,6 +40,10 @@ class Malformed(Exception):
         super().__init__(problem)
         self.problem = problem
         self.advice = advice
+
+
+class Foreign(Malformed):
+    """Well-formed, but holds nothing that is read here; becomes ForeignFile where the path is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UnreadableFile:
         raise
+    except Foreign as error:
+        raise ForeignFile(path, error.problem, error.advice) from error
     except Malformed as error:
         raise UnreadableFile(path, error.problem, error.advice) from error
     except OSError as error:

@@ -67,6 +67,11 @@ def lazy_layers(layers: Iterable[StoredLayer]) -> Mapping[str, Layer]:
     return OnDemand({each.name: partial(StoredLayer.layer, each) for each in layers})
 
 
+def lazy_state(tensors: Mapping[str, StoredTensor]) -> Mapping[str, NDArray[Any]]:
+    """A state dict's arrays by name, each read when it is asked for."""
+    return OnDemand({name: each.array for name, each in tensors.items()})
+
+
 def parameters(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
     """The tensors an optimizer can move: no statistics, no integers, nothing beyond its bytes."""
     return {

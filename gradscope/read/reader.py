@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,14 +15,26 @@ class Reader(Protocol[Record_co]):
 
     @property
     def format(self) -> str:
-        """Name of the format as users see it."""
+        """Name of the reader in formats.READERS."""
 
     def accepts(self, path: Path) -> bool:
-        """Whether the first bytes are of this format; never loads, never raises."""
+        """Whether the first bytes (of a folder: its names) are of this format; never loads, never raises."""
 
     def read(self, path: Path) -> Record_co:
-        """Open the file.
+        """Open the file, or the folder where the format is one.
 
         Raises:
             UnreadableFile: what is wrong with it, and what to try.
         """
+
+
+@runtime_checkable
+class FolderReader(Protocol):
+    """What a reader of folders offers beside."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything below the folder belongs to it; else what parts() leaves is looked at alone."""
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """Regular files that the artifact consists of, in a fixed order; never raises."""

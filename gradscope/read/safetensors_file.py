@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import StoredLayer, lazy_layers, parameters
+from gradscope.read.layers import StoredLayer, lazy_layers, lazy_state, parameters
 from gradscope.read.numpy_pickle import checked_shape
 from gradscope.read.optimizer_state import NO_OPTIMIZER
 from gradscope.read.pickle_stubs import is_text_keyed
@@ -90,6 +90,7 @@ class SafetensorsFile:
                 layers=lazy_layers(
                     StoredLayer(name=name, weight=tensor, reasons=reasons) for name, tensor in weights.items()
                 ),
+                state=lazy_state(content.tensors),
                 reasons=known.reasons,
                 notes=known.notes,
             )

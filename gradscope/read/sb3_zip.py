@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_OWNED, Moments, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.sb3_algorithm import NEVER_CLIPS, algorithm_of
@@ -63,13 +63,14 @@ class Sb3Zip:
             data = _settings(members)
             policy = torch_archive(wanted(members, "policy.pth").section())
             known = known_step(path, {_STEP: data[_STEP]} if _STEP in data else {})
-            algorithm = algorithm_of(data)
+            algorithm, tensors = algorithm_of(data), tensors_of(policy.value)
             return Snapshot(
                 source=path,
                 format=self.format,
                 step=known.step,
                 step_from=known.step_from,
-                layers=lazy_layers(_layers(members, tensors_of(policy.value))),
+                layers=lazy_layers(_layers(members, tensors)),
+                state=lazy_state(tensors),
                 algorithm=algorithm,
                 clipping=_clipping(algorithm),
                 reasons=known.reasons,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, parameters
+from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
@@ -47,7 +47,8 @@ class TorchZip:
         with reading(path):
             archive = torch_archive(section_of(path))
             value = archive.value
-            weights = parameters(_weights(value))
+            tensors = _weights(value)
+            weights = parameters(tensors)
             gradients = _gradients(value)
             if not weights and not gradients:
                 raise Malformed("holds no weights", "Save model.state_dict(), alone or under 'model'.")
@@ -58,6 +59,7 @@ class TorchZip:
                 step=known.step,
                 step_from=known.step_from,
                 layers=lazy_layers(_layers(weights, gradients, _optimizer(value))),
+                state=lazy_state(tensors),
                 num_batches=1 if gradients else None,
                 reasons=known.reasons,
                 notes=known.notes + inert_note(archive.unknown, TORCH_DETAILS),

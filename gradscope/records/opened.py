@@ -85,6 +85,8 @@ class Snapshot:
     step_from: str | None = None
     """Key of the content, or "name"; None where the step is unknown."""
     layers: Mapping[str, Layer] = field(default_factory=dict)
+    state: Mapping[str, Array] = field(default_factory=dict)
+    """The model's whole state dict, buffers and target networks among it, in file order; lazy as layers."""
     algorithm: str | None = None
     num_batches: int | None = None
     batch_size: int | None = None

@@ -63,7 +63,7 @@ def open_run(
     places = [Path(path) for path in paths]
     settings = configured(places) if settings is None else settings
     beside = given(settings)
-    found = find(places, progress)
+    found = find(places, progress, settings.replay_keys)
     leave_out_rows(found, settings.replay)
     runs = []
     for files in found.runs:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gradscope.errors import UnreadableFile, UsageError
-from gradscope.read import open_file, reader_of
+from gradscope.errors import ForeignFile, UnreadableFile, UsageError
+from gradscope.read import FolderReader, folder_reader, open_file, reader_of
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Progress = Callable[[str, int, int], None]
 
@@ -29,12 +29,13 @@ class ReplayFileOpened:
     replay: Replay
     num_rows: int
     kept: bool
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def opened(self) -> Replay:
         """The buffer with its arrays, read again where they were let go."""
         if self.kept:
             return self.replay
-        again = open_file(self.replay.source)
+        again = open_file(self.replay.source, self.keys)
         assert isinstance(again, Replay)
         return again
 
@@ -59,16 +60,24 @@ class Found:
 
     path: str
     base: Path
-    files: list[Path] = field(default_factory=list)
+    artifacts: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
+    """What is opened, each with the files it consists of: a file itself, or a folder that is one."""
     runs: list[RunFiles] = field(default_factory=list)
     skipped: list[LeftOut] = field(default_factory=list)
     unreadable: list[LeftOut] = field(default_factory=list)
     named: list[Path] = field(default_factory=list)
-    """Files that were a PATH of their own, absolute."""
+    """Files, and folders that are one artifact, that were a PATH of their own, absolute."""
     folders: list[Path] = field(default_factory=list)
-    """Folders that were a PATH, absolute."""
+    """Other folders that were a PATH, absolute."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """What the user calls the entries of a replay: usual name to the files' own."""
     unused_configs: list[Path] = field(default_factory=list)
     """Configuration files of sub-folders: one configuration holds for a whole PATH."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that are looked at."""
+        return [part for parts in self.artifacts.values() for part in parts]
 
     def holds(self, folder: Path) -> bool:
         """Whether the folder was a PATH or lies in one."""
@@ -85,26 +94,31 @@ class Found:
             self.unreadable.append(left)
 
 
-def find(paths: Sequence[Path], progress: Progress | None = None) -> Found:
+def find(
+    paths: Sequence[Path], progress: Progress | None = None, keys: Mapping[str, str] | None = None
+) -> Found:
     """Open every file under the paths; a bad file becomes a row, never an exception.
+
+    ``keys`` maps usual names of a replay to the files' own.
 
     Raises:
         UsageError: a path does not exist, or it cannot be listed.
     """
     found = _paths_found(paths)
+    found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
     kept = 0
-    for number, path in enumerate(found.files):
+    for number, path in enumerate(found.artifacts):
         if progress:
-            progress("reading", number, len(found.files))
+            progress("reading", number, len(found.artifacts))
         record = _opened(path, found)
         if record is None:
             continue
         name = path.parent.relative_to(found.base).as_posix()
         files = runs.setdefault(path.parent, RunFiles(run=name, folder=path.parent))
-        kept += _file(record, files, kept)
+        kept += _file(record, files, kept, found.keys)
     if progress:
-        progress("reading", len(found.files), len(found.files))
+        progress("reading", len(found.artifacts), len(found.artifacts))
     found.runs = sorted(runs.values(), key=lambda files: files.run)
     return found
 
@@ -119,22 +133,22 @@ def _paths_found(paths: Sequence[Path]) -> Found:
         if not os.path.lexists(path):
             message = f"{path}: no such file or folder. Check the PATH."
             raise UsageError(message)
-    folders = [_absolute(path if path.is_dir() else path.parent) for path in paths]
+    ordinary = [path.is_dir() and folder_reader(path) is None for path in paths]
+    absolute = [_absolute(path) for path in paths]
+    folders = [path if is_folder else path.parent for path, is_folder in zip(absolute, ordinary, strict=True)]
     base = Path(os.path.commonpath(folders))
     found = Found(path=" ".join(str(path) for path in paths), base=base)
-    wanted: dict[Path, None] = {}
-    for path, folder in zip(paths, folders, strict=True):
-        if path.is_dir():
-            found.folders.append(folder)
-            wanted.update(dict.fromkeys(_walk(folder, found)))
+    for path, is_folder in zip(absolute, ordinary, strict=True):
+        if is_folder:
+            found.folders.append(path)
+            found.artifacts.update(_walk(path, found))
         else:
-            found.named.append(folder / path.name)
-            wanted.update(dict.fromkeys(_with_siblings(folder / path.name)))
-    found.files = list(wanted)
+            found.named.append(path)
+            found.artifacts.update(_with_siblings(path))
     return found
 
 
-def _walk(folder: Path, found: Found) -> Iterator[Path]:
+def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     def refuse(error: OSError) -> None:
         source = found.relative(Path(os.fsdecode(error.filename)))
         found.unreadable.append(LeftOut(source=source, reason=f"folder cannot be listed: {error.strerror}"))
@@ -145,16 +159,30 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
             if (here / name).is_symlink():
                 reason = "a link to a folder is not followed. Name it as PATH"
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
+        taken: frozenset[Path] = frozenset()
+        reader = folder_reader(here)
+        if isinstance(reader, FolderReader) and here != folder:
+            parts = reader.parts(here)
+            yield here, parts
+            if reader.is_whole:
+                folders[:] = []
+                continue
+            taken = frozenset(parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        yield from (here / name for name in sorted(names) if not name.startswith("."))
+        files = (here / name for name in sorted(names) if not name.startswith("."))
+        yield from ((path, (path,)) for path in files if path not in taken)
 
 
-def _with_siblings(path: Path) -> Iterator[Path]:
-    """The named file first, then files of its folder that may belong to it."""
-    yield path
+def _with_siblings(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
+    """The named file first, then files of its folder that may belong to it; a folder alone."""
+    reader = folder_reader(path)
+    if isinstance(reader, FolderReader):
+        yield path, reader.parts(path)
+        return
+    yield path, (path,)
     for sibling in sorted(path.parent.iterdir()):
         if sibling.is_file() and not sibling.name.startswith(".") and sibling != path:
-            yield sibling
+            yield sibling, (sibling,)
 
 
 def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | Rollout | None:
@@ -163,16 +191,23 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
             found.unused_configs.append(path)
         return None
     try:
-        if reader_of(path) is None:
-            found.skipped.append(LeftOut(source=found.relative(path), reason=NO_KNOWN_FORMAT))
-            return None
-        return open_file(path)
+        reader = folder_reader(path, found.keys) or reader_of(path, found.keys)
+        if reader is not None:
+            return reader.read(path)
+        found.skipped.append(LeftOut(source=found.relative(path), reason=NO_KNOWN_FORMAT))
+    except ForeignFile as error:
+        found.skipped.append(LeftOut(source=found.relative(path), reason=error.reason))
     except UnreadableFile as error:
         found.add_unreadable(error)
     return None
 
 
-def _file(record: Snapshot | Replay | Normalizer | Timeline | Rollout, files: RunFiles, kept: int) -> int:
+def _file(
+    record: Snapshot | Replay | Normalizer | Timeline | Rollout,
+    files: RunFiles,
+    kept: int,
+    keys: Mapping[str, str],
+) -> int:
     """Put a record where it belongs; returns the bytes of it that stay in memory."""
     match record:
         case Snapshot(format="gradscope"):
@@ -188,7 +223,9 @@ def _file(record: Snapshot | Replay | Normalizer | Timeline | Rollout, files: Ru
         case Replay():
             keep = kept + record.num_bytes <= KEPT_BYTES
             stripped = record if keep else _without_arrays(record)
-            files.replays.append(ReplayFileOpened(replay=stripped, num_rows=record.num_rows, kept=keep))
+            files.replays.append(
+                ReplayFileOpened(replay=stripped, num_rows=record.num_rows, kept=keep, keys=keys)
+            )
             return record.num_bytes if keep else 0
     return 0
 

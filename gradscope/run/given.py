@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UnreadableFile, UsageError
-from gradscope.read import open_file, reader_of, sniff
+from gradscope.read import folder_reader, open_file, reader_of, sniff
 from gradscope.records import Replay, Rollout
 from gradscope.run.transitions import OBSERVATIONS, entries
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gradscope.settings import Settings
 
     Announce = Callable[[str], None]
+
+BATCH_FILES: Final = (sniff.TORCH, sniff.SAFETENSORS, sniff.RECORDER)
+"""Readers whose files, named for ``--model``, hold rows under names of the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def given(settings: Settings) -> Given:
     try:
         if settings.model is not None:
             return _for_model(settings)
-        record = open_file(path)
+        record = open_file(path, settings.replay_keys)
     except UnreadableFile as error:
         raise UsageError(f"--replay {error}") from error
     match record:
@@ -88,9 +91,10 @@ def _for_model(settings: Settings) -> Given:
     from gradscope.read.batch_file import read_batch  # noqa: PLC0415  only where it is needed
 
     assert settings.replay is not None
-    reader = reader_of(settings.replay)
-    if reader is not None and reader.format == sniff.BUFFER:
-        record = reader.read(settings.replay)
-        assert isinstance(record, Replay)
-        return Given(replay=record)
-    return Given(rows=read_batch(settings.replay, settings.replay_keys))
+    reader = folder_reader(settings.replay) or reader_of(settings.replay, settings.replay_keys)
+    if reader is None or reader.format in BATCH_FILES:
+        return Given(rows=read_batch(settings.replay, settings.replay_keys))
+    record = reader.read(settings.replay)
+    if not isinstance(record, Replay):
+        raise UsageError(f"--replay {settings.replay}: holds a {type(record).__name__}, no rows to train on.")
+    return Given(replay=record)

@@ -8,12 +8,11 @@ from gradscope.errors import UsageError
 from gradscope.run.tallied import tallied
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from gradscope.read.sb3_training import Sb3Training
     from gradscope.recompute.trusted.user_code import UserCode
-    from gradscope.records import Ring, Rollout, Snapshot
+    from gradscope.records import Replay, Ring, Rollout, Snapshot
     from gradscope.run.counted import Counted
     from gradscope.run.given import Means
     from gradscope.run.inputs import Array, RunSlices
@@ -135,15 +134,15 @@ def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> 
     if not settings.trust:
         return NO_CONSENT
     if rows is None:
-        ring = _ring(moment, means)
-        rows = None if ring is None else _transitions(ring)
+        replay = _replay(moment, means)
+        rows = None if replay is None else _rows(replay)
         size = size or ROWS_OF_A_BUFFER
     if not rows:
         return NO_ROWS
     means.announced((spec,))
     found = recompute_model(
         spec,
-        _weights(checkpoint),
+        checkpoint.state,
         rows,
         batches=settings.batches,
         batch_size=size,
@@ -153,27 +152,22 @@ def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> 
     return found.reason if isinstance(found, Refusal) else found
 
 
-def _weights(checkpoint: Snapshot) -> Mapping[str, Array]:
-    if checkpoint.format == SB3:
-        from gradscope.read.sb3_training import sb3_training  # noqa: PLC0415  only where it is needed
-
-        return sb3_training(checkpoint.source).weights
-    from gradscope.read.state_dict import state_dict  # noqa: PLC0415
-
-    return state_dict(checkpoint.source)
+def _replay(moment: Moment, means: Means) -> Replay | None:
+    if means.given.replay is not None:
+        return means.given.replay
+    return moment.replay.opened() if moment.replay is not None else None
 
 
 def _ring(moment: Moment, means: Means) -> Ring | None:
-    if means.given.replay is not None:
-        return means.given.replay.ring
-    return moment.replay.opened().ring if moment.replay is not None else None
+    replay = _replay(moment, means)
+    return None if replay is None else replay.ring
 
 
-def _transitions(ring: Ring) -> dict[str, Array]:
-    """Valid rows of a buffer by name, environments side by side; views where the buffer is not full."""
-    from gradscope.run.transitions import transitions  # noqa: PLC0415
+def _rows(replay: Replay) -> dict[str, Array]:
+    """Valid rows of a replay by name, environments side by side; views where a ring is not full."""
+    from gradscope.run.transitions import rows_of  # noqa: PLC0415
 
-    return transitions(ring)
+    return rows_of(replay)
 
 
 def _user_code(path: Path, means: Means) -> UserCode | None:

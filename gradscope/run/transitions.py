@@ -9,11 +9,22 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gradscope.records import Ring
+    from gradscope.records import Replay, Ring
     from gradscope.run.inputs import Array
 
 
 OBSERVATIONS: Final = "observations"
+
+
+def rows_of(replay: Replay) -> dict[str, Array]:
+    """A replay's rows under the same names; of a ring without the rows that are no transitions."""
+    if replay.ring is not None:
+        return transitions(replay.ring)
+    found = {_name(OBSERVATIONS, key): each for key, each in replay.observations.items()}
+    found |= {_name("next_observations", key): each for key, each in (replay.next_observations or {}).items()}
+    plain = {"actions": replay.actions, "rewards": replay.rewards, "ends": replay.ends}
+    found |= {name: each for name, each in plain.items() if each is not None}
+    return {name: each.reshape(-1, *each.shape[2:]) for name, each in found.items()}
 
 
 def transitions(ring: Ring) -> dict[str, Array]:

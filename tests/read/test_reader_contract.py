@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from format_samples import RECORDS, SAMPLES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from gradscope.errors import UnreadableFile
 from gradscope.read import open_file, reader_of, readers
+from gradscope.read.formats import READERS, ROWS
 from gradscope.read.sniff import FORMATS
-from gradscope.records import ROLLOUT_SCHEMA, SNAPSHOT_SCHEMA, TIMELINE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,46 +33,12 @@ if TYPE_CHECKING:
 NOISE = np.random.default_rng(0).bytes(5000)
 """The same in every process: tests are told apart by it."""
 
-RECORDS = {
-    "sb3": "Snapshot",
-    "torch": "Snapshot",
-    "safetensors": "Snapshot",
-    "gradscope": "Snapshot",
-    "gradscope-timeline": "Timeline",
-    "gradscope-rollout": "Rollout",
-    "sb3-buffer": "Replay",
-    "vec-normalize": "Normalizer",
-}
-
 
 @pytest.fixture(scope="session")
 def samples(sb3_files: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One good file by format."""
+    """One good file or folder by reader."""
     folder = tmp_path_factory.mktemp("samples")
-    model = torch.nn.Linear(3, 2)
-    torch.save({"model": model.state_dict(), "step": 3}, folder / "c.pt")
-    save_file(model.state_dict(), folder / "m.safetensors")
-    layer = {"name": "weight", "shape": [2, 3]}
-    document = json.dumps({"schema": SNAPSHOT_SCHEMA, "step": 3, "layers": [layer]})
-    save_file({"gradient.weight": torch.ones(2, 3)}, folder / "r.safetensors", {"gradscope": document})
-    rollout = {"schema": ROLLOUT_SCHEMA, "step": 3, "algorithm": "PPO", "settings": {"ent_coef": 0.0}}
-    names = ("values", "log_probs", "advantages", "returns", "episode_starts")
-    arrays = {name: torch.ones(4, 1) for name in names} | {
-        name: torch.ones(4, 1, 2) for name in ("actions", "observations")
-    }
-    save_file(arrays, folder / "o.safetensors", {"gradscope": json.dumps(rollout)})
-    header = {"schema": TIMELINE_SCHEMA, "optimizers": {"policy": []}}
-    (folder / "gradscope_timeline.jsonl").write_text(json.dumps(header) + "\n")
-    return {
-        "sb3": sb3_files("DQN") / "rl_model_64_steps.zip",
-        "torch": folder / "c.pt",
-        "safetensors": folder / "m.safetensors",
-        "gradscope": folder / "r.safetensors",
-        "gradscope-timeline": folder / "gradscope_timeline.jsonl",
-        "gradscope-rollout": folder / "o.safetensors",
-        "sb3-buffer": sb3_files("DQN") / "rl_model_replay_buffer_64_steps.pkl",
-        "vec-normalize": sb3_files("DQN") / "rl_model_vecnormalize_64_steps.pkl",
-    }
+    return {name: make(folder, sb3_files) for name, make in SAMPLES.items()}
 
 
 def used(record: Any) -> None:
@@ -83,9 +49,13 @@ def used(record: Any) -> None:
 
 
 def test_readers_are_one_per_format() -> None:
-    assert (
-        tuple(reader.format for reader in readers()) == FORMATS == tuple(sorted(RECORDS, key=FORMATS.index))
-    )
+    names = [reader.format for reader in readers()]
+    assert sorted(names) == sorted(SAMPLES) == sorted(RECORDS) == sorted(READERS)
+    assert len(names) == len(set(names))
+
+
+def test_every_reader_is_in_the_table_of_formats() -> None:
+    assert {row.reader for row in ROWS} == set(READERS)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from gradscope.errors import UnreadableFile
-from gradscope.read.state_dict import state_dict
+from gradscope.read import open_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def model() -> torch.nn.Module:
 
 
 def assert_whole(path: Path, expected: torch.nn.Module) -> None:
-    found = state_dict(path)
+    found = open_file(path).state
     assert list(found) == list(expected.state_dict())
     for name, tensor in expected.state_dict().items():
         np.testing.assert_array_equal(found[name], tensor.numpy())
@@ -35,13 +35,13 @@ def test_parameters_and_buffers_in_file_order(key: str | None, tmp_path: Path) -
     content: Any = own.state_dict() if key is None else {"step": 3, key: own.state_dict(), "optimizer": {}}
     torch.save(content, tmp_path / "checkpoint.pt")
     assert_whole(tmp_path / "checkpoint.pt", own)
-    assert "1.num_batches_tracked" in state_dict(tmp_path / "checkpoint.pt")
+    assert "1.num_batches_tracked" in open_file(tmp_path / "checkpoint.pt").state
 
 
 def test_safetensors(tmp_path: Path) -> None:
     own = model()
     save_file(own.state_dict(), tmp_path / "model.safetensors")
-    found = state_dict(tmp_path / "model.safetensors")
+    found = open_file(tmp_path / "model.safetensors").state
     assert set(found) == set(own.state_dict())
     np.testing.assert_array_equal(found["0.weight"], own.state_dict()["0.weight"].numpy())
 
@@ -50,10 +50,10 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_without_weights(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(UnreadableFile, match="holds no weights"):
-        state_dict(tmp_path / "checkpoint.pt")
+        open_file(tmp_path / "checkpoint.pt")
 
 
 def test_another_format(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing of the kind")
     with pytest.raises(UnreadableFile):
-        state_dict(tmp_path / "checkpoint.pt")
+        open_file(tmp_path / "checkpoint.pt")

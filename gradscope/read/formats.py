@@ -1,0 +1,109 @@
+"""Every format that is read: who reads it, and what it can tell. ``gradscope formats`` prints this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gradscope.read import sniff
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+READERS: Final[Mapping[str, tuple[str, str]]] = {
+    sniff.SB3: ("sb3_zip", "Sb3Zip"),
+    sniff.TORCH: ("torch_zip", "TorchZip"),
+    sniff.SAFETENSORS: ("safetensors_file", "SafetensorsFile"),
+    sniff.RECORDER: ("recorder_file", "RecorderFile"),
+    sniff.TIMELINE: ("timeline", "TimelineReader"),
+    sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
+    sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
+    sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
+}
+"""Module of gradscope.read and class of each reader, by what sniff.py calls its files and folders."""
+TAKES_KEYS: Final[frozenset[str]] = frozenset()
+"""Readers of files whose entries a user may have to name: they have a field ``keys``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: one kind of file or folder."""
+
+    format: str
+    """As the opened record says it."""
+    reader: str
+    """A key of READERS."""
+    files: str
+    tells: str
+    step: str
+    """Where its step comes from."""
+    gradients: str
+
+
+ROWS: Final = (
+    Row(
+        format="sb3",
+        reader=sniff.SB3,
+        files="rl_model_2000_steps.zip",
+        tells="weights, optimizer moments, step, algorithm",
+        step="num_timesteps",
+        gradients="recomputed with its replay buffer or rollout; or a recorder file of the same step",
+    ),
+    Row(
+        format="sb3-buffer",
+        reader=sniff.BUFFER,
+        files="rl_model_replay_buffer_2000_steps.pkl",
+        tells="inputs since the previous checkpoint, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="vec-normalize",
+        reader=sniff.NORMALIZER,
+        files="rl_model_vecnormalize_2000_steps.pkl",
+        tells="how the network's inputs were normalised",
+        step="name",
+        gradients="none",
+    ),
+    Row(
+        format="torch",
+        reader=sniff.TORCH,
+        files="checkpoint.pt, .pth, .ckpt, .bin (zip form, torch 1.6 on)",
+        tells="weights, step; {model, optimizer, grads, step}",
+        step="key step, global_step, ...; name",
+        gradients="where the key `grads` holds them by parameter name; or recomputed with --model",
+    ),
+    Row(
+        format="safetensors",
+        reader=sniff.SAFETENSORS,
+        files="model.safetensors",
+        tells="weights, step from its metadata",
+        step="metadata; name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="gradscope",
+        reader=sniff.RECORDER,
+        files="rl_model_gradscope_2000_steps.safetensors",
+        tells="what the recorder saw at the first update after a save: gradients, batch, slices, clipping",
+        step="content",
+        gradients="all that the optimizers saw",
+    ),
+    Row(
+        format="gradscope-timeline",
+        reader=sniff.TIMELINE,
+        files="rl_model_gradscope_timeline.jsonl",
+        tells="zeros, norms, clipping and open positions every n updates",
+        step="content",
+        gradients="counts only",
+    ),
+    Row(
+        format="gradscope-rollout",
+        reader=sniff.ROLLOUT,
+        files="rl_model_gradscope_rollout_2000_steps.safetensors",
+        tells="what PPO, A2C or RecurrentPPO trained on after a checkpoint (save_rollout=True)",
+        step="content",
+        gradients="recomputed with the checkpoint of its step",
+    ),
+)
+"""In the order in which they are shown."""
