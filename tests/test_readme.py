@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from stable_baselines3 import DQN
 
 from gradscope.cli import app
 from gradscope.cli.topics import TOPICS
+from gradscope.read.formats import ROWS
+from gradscope.show.formats_screen import formats_markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -27,6 +30,12 @@ def test_screens_in_the_readme_are_what_the_tool_prints(command: str, screen: st
     (tmp_path / "sample_checkpoints").symlink_to(ROOT / "sample_checkpoints")
     done = gradscope(*command.split(), directory=tmp_path)
     assert done.out == screen
+
+
+def test_the_table_of_formats_is_the_one_that_the_tool_knows() -> None:
+    block = re.search(r"<!-- formats -->\n(.*?)\n<!-- /formats -->", README, re.DOTALL)
+    assert block is not None
+    assert block[1] == formats_markdown([asdict(row) for row in ROWS])
 
 
 def test_there_is_a_real_screen_on_the_first_page() -> None:

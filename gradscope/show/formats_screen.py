@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.text import Text
+
 from gradscope.show.markdown import table
 from gradscope.show.screen import Column, Page, new_table
 
@@ -16,10 +18,18 @@ HEADS: Final = ("format", "files", "tells", "step", "gradients")
 
 
 def formats_screen(rows: Sequence[Mapping[str, str]], look: Look) -> str:
-    """The table as text; a row has an entry for each of HEADS."""
+    """The table as text: what the files are called, what they tell, where gradients and step come from.
+
+    A row has an entry for each of HEADS. One line each, as five columns would leave none of them room.
+    """
     page = Page(look)
-    columns = [Column(head, "left" if head == "format" else "text") for head in HEADS]
-    page.table(new_table(look, columns, [[row[head] for head in HEADS] for row in rows]))
+    cells: list[tuple[Text | str, Text | str]] = []
+    for row in rows:
+        cells.append((Text(row["format"], style="bold"), Text(row["files"], style="cyan")))
+        cells.append(("", row["tells"]))
+        cells.append(("", f"gradients: {row['gradients']}"))
+        cells.append(("", f"step: {row['step']}"))
+    page.table(new_table(look, [Column("format", "left"), Column("files and what they tell", "text")], cells))
     page.line()
     page.line(
         "Nothing in a file is executed or imported without --trust. Formats are told by their first bytes.",
