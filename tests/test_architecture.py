@@ -59,3 +59,24 @@ def test_no_vague_module_names() -> None:
 def test_top_level_is_as_agreed() -> None:
     tracked = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert tracked - {"build", "dist"} <= TOP_LEVEL
+
+
+RUNS_CODE = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.loads", "runpy.run_path"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "_pickle.loads", "dill.loads", "shelve.open"),
+    *("cloudpickle.load", "cloudpickle.loads", "joblib.load", "pd.read_pickle", "pandas.read_pickle"),
+    *("torch.load", "torch.jit.load", "torch.export.load", "torch.hub.load", "np.load", "numpy.load"),
+    *("yaml.load", "yaml.unsafe_load", "zipfile.ZipFile", "tarfile.open", "shutil.unpack_archive"),
+}
+"""Calls that run, import, inflate or write what a file says; all but the last after consent only."""
+
+
+def test_no_loader_that_could_run_a_file_is_called_without_consent() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {ast.unparse(node.func)}"
+        for path in SOURCES
+        if path.parent.name != "trusted"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in RUNS_CODE
+    }
+    assert found == set()
