@@ -7,7 +7,7 @@ sb3_contrib/ppo_recurrent/ppo_recurrent.py, in their order of operations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
@@ -15,11 +15,9 @@ from gradscope.recompute.dqn import clipped
 from gradscope.recompute.losses import Gradients, gradients_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.roles import Observations
-    from gradscope.recompute.rollout_batches import Memory, RolloutBatch
+    from gradscope.recompute.rollout_batches import Memory, RolloutBatch, States
 
 PPO: Final = "PPO"
 A2C: Final = "A2C"
@@ -43,6 +41,11 @@ class RecurrentActorCritic(Protocol):
     ) -> Judged:
         """Values, log-probabilities of the actions, entropies: each [rows], padding among them."""
 
+    def stepped(
+        self, parameters: Parameters, observations: Observations, actions: torch.Tensor, memory: Memory
+    ) -> tuple[Judged, States, States]:
+        """The same, and the states of actor and critic behind the rows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicySettings:
@@ -62,8 +65,8 @@ class OnPolicySettings:
 class OnPolicy:
     """One policy and the numbers of its loss."""
 
-    policy: Callable[..., Judged]
-    """An ActorCritic, or for sequences a RecurrentActorCritic."""
+    policy: Any
+    """Called with parameters, observations and actions; for sequences a RecurrentActorCritic."""
     settings: OnPolicySettings
     names: tuple[str, ...]
     """The policy's parameters in file order, which is the order the library clips in."""
@@ -71,7 +74,8 @@ class OnPolicy:
     def judged(self, parameters: Parameters, batch: RolloutBatch) -> Judged:
         """Values, log-probabilities and entropies of a batch by some weights: each [rows]."""
         memory = () if batch.memory is None else (batch.memory,)
-        return self.policy(parameters, batch.observations, batch.actions, *memory)
+        found: Judged = self.policy(parameters, batch.observations, batch.actions, *memory)
+        return found
 
     def gradients(
         self, parameters: Parameters, batch: RolloutBatch, noise: object = None, step: object = None

@@ -40,14 +40,17 @@ class Lstm:
 
     def __call__(
         self, parameters: Parameters, features: torch.Tensor, states: States, starts: torch.Tensor
-    ) -> torch.Tensor:
-        """Outputs [rows, units] of padded sequences: features [rows, inputs], episode starts [rows]."""
+    ) -> tuple[torch.Tensor, States]:
+        """Outputs [rows, units] of padded sequences and the states behind them.
+
+        Features are [rows, inputs], episode starts [rows].
+        """
         num_sequences = states[0].shape[1]
         by_time = features.reshape((num_sequences, -1, self.num_inputs)).swapaxes(0, 1)
         starts = starts.reshape((num_sequences, -1)).swapaxes(0, 1)
         if torch.all(starts == 0.0):
-            found, _ = self._run(parameters, by_time, states)
-            return torch.flatten(found.transpose(0, 1), start_dim=0, end_dim=1)
+            found, states = self._run(parameters, by_time, states)
+            return torch.flatten(found.transpose(0, 1), start_dim=0, end_dim=1), states
         outputs: list[torch.Tensor] = []
         for inputs, start in zip(by_time, starts, strict=True):
             left = (1.0 - start).view(1, num_sequences, 1)
@@ -55,7 +58,7 @@ class Lstm:
                 parameters, inputs.unsqueeze(dim=0), (left * states[0], left * states[1])
             )
             outputs.append(hidden)
-        return torch.flatten(torch.cat(outputs).transpose(0, 1), start_dim=0, end_dim=1)
+        return torch.flatten(torch.cat(outputs).transpose(0, 1), start_dim=0, end_dim=1), states
 
     def _run(
         self, parameters: Parameters, inputs: torch.Tensor, states: States
@@ -88,18 +91,25 @@ class PlainRecurrentActorCritic:
         self, parameters: Parameters, observations: Observations, actions: torch.Tensor, memory: Memory
     ) -> Judged:
         """Values, log-probabilities and entropies, each [rows], padding among them."""
+        return self.stepped(parameters, observations, actions, memory)[0]
+
+    def stepped(
+        self, parameters: Parameters, observations: Observations, actions: torch.Tensor, memory: Memory
+    ) -> tuple[Judged, States, States]:
+        """The same, and the actor's and critic's states behind the sequences, as forward() gives them."""
         rows_that_count(memory.mask)
         with watching():
             seen = self.features(parameters, observations)
             judged = seen if self.value_features is None else self.value_features(parameters, observations)
-            acting = self.lstm(parameters, seen, memory.actor, memory.episode_starts)
+            acting, states = self.lstm(parameters, seen, memory.actor, memory.episode_starts)
+            critic = states
             if self.critic_lstm is not None:
-                judging = self.critic_lstm(parameters, judged, memory.critic, memory.episode_starts)
+                judging, critic = self.critic_lstm(parameters, judged, memory.critic, memory.episode_starts)
             elif self.critic_layer is not None:
                 judging = self.critic_layer(parameters, judged)
             else:
                 judging = acting.detach()
-            return self.heads(parameters, acting, judging, actions)
+            return self.heads(parameters, acting, judging, actions), states, critic
 
 
 def lstm(shapes: Shapes, prefix: str, num_inputs: int) -> Lstm:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradscope.recompute.rollout_batches import Memory, RolloutBatch, by_space, tensor
-from gradscope.recompute.rollout_drawing import places, whole_batches
+from gradscope.recompute.rollout_batches import Memory, RolloutBatch, batch_of_rows, by_space, tensor
+from gradscope.recompute.rollout_drawing import epoch_order, places, whole_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,24 +23,22 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def recurrent_batches(
-    drawing: RolloutDrawing, states: Mapping[str, Array], draw: np.random.RandomState
-) -> Iterator[RolloutBatch]:
-    """Neighbouring rows from a random split on, one epoch after the other; smaller last ones are left out.
-
-    Args:
-        drawing: which batches.
-        states: LSTM states by name, [steps, layers, environments, units], read once.
-        draw: numpy's random state.
-    """
+def recurrent_batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[RolloutBatch]:
+    """Neighbouring rows from a random split on, one epoch after the other; smaller last ones are left out."""
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
-        order = np.roll(np.arange(drawing.num_rows), -draw.randint(drawing.num_rows))
+        order = epoch_order(drawing, draw)
         for number in range(whole_batches(drawing)):
             start = number * drawing.batch_size
-            yield _batch(drawing, states, order[start : start + drawing.batch_size])
+            yield batch_of_sequences(drawing, order[start : start + drawing.batch_size])
 
 
-def _batch(drawing: RolloutDrawing, states: Mapping[str, Array], rows: Array) -> RolloutBatch:
+def minibatch(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
+    """Rows of one epoch as the algorithm takes them: of sequences where the policy is recurrent."""
+    return batch_of_sequences(drawing, rows) if drawing.states else batch_of_rows(drawing, rows)
+
+
+def batch_of_sequences(drawing: RolloutDrawing, rows: Array) -> RolloutBatch:
+    """Neighbouring rows, cut where an episode or an environment begins."""
     rollout, where = drawing.rollout, places(drawing, rows)
     begins = np.logical_or(rollout.episode_starts[where], where[0] == 0)
     begins[0] = True
@@ -62,7 +60,7 @@ def _batch(drawing: RolloutDrawing, states: Mapping[str, Array], rows: Array) ->
         log_probs=padded(rollout.log_probs[where]),
         advantages=padded(rollout.advantages[where]),
         returns=padded(rollout.returns[where]),
-        memory=_memory(states, first, rollout.episode_starts[where], padded),
+        memory=_memory(drawing.states, first, rollout.episode_starts[where], padded),
         stored_observations=stored,
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _DELAYED: Final = ("TD3", "DDPG")
 _BY_CALLS: Final = ("DQN", "QRDQN")
-_WITHOUT_TARGETS: Final = ("PPO", "A2C")
+_WITHOUT_TARGETS: Final = ("PPO", "A2C", "RecurrentPPO")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradscope.recompute.rollout_drawing import places, whole_batches
+from gradscope.recompute.rollout_drawing import epoch_order, places, whole_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ def batches(drawing: RolloutDrawing, draw: np.random.RandomState) -> Iterator[Ro
             yield batch_of_rows(drawing, draw.choice(drawing.allowed, drawing.batch_size))
         return
     for _ in range(-(-drawing.num_batches // whole_batches(drawing))):
-        order = draw.permutation(drawing.num_rows)
+        order = epoch_order(drawing, draw)
         for number in range(whole_batches(drawing)):
             start = number * drawing.batch_size
             yield batch_of_rows(drawing, order[start : start + drawing.batch_size])

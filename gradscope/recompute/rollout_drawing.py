@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class RolloutDrawing:
     """Done to what the policy sees; which rows are drawn stays the same."""
     allowed: Array | None = None
     """Numbers of the rows to draw from, with replacement; None: all, each once an epoch."""
+    states: Mapping[str, Array] = field(default_factory=dict)
+    """A recurrent policy's before each step, [steps, layers, environments, units], read once."""
 
     @property
     def num_rows(self) -> int:
@@ -103,6 +105,7 @@ def rollout_drawing(
         num_batches=num_batches,
         batch_size=size,
         seed=seed,
+        states=dict(rollout.lstm_states) if rollout.algorithm == RECURRENT else {},
     )
     return drawing, reasons
 
@@ -120,6 +123,16 @@ def _batch_size(rollout: Rollout, asked: int | None) -> int:
 def whole_batches(drawing: RolloutDrawing) -> int:
     """Mini-batches of an epoch that have their full size."""
     return drawing.num_rows // drawing.batch_size
+
+
+def epoch_order(drawing: RolloutDrawing, draw: np.random.RandomState) -> Array:
+    """Numbers of all rows as one epoch goes through them.
+
+    Sequences keep their order and are split once, at random: sb3_contrib/common/recurrent/buffers.py.
+    """
+    if drawing.states:
+        return np.roll(drawing.numbers, -draw.randint(drawing.num_rows))
+    return draw.permutation(drawing.num_rows)
 
 
 def places(drawing: RolloutDrawing, rows: Array) -> tuple[Array, Array]:

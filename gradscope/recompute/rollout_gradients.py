@@ -13,7 +13,6 @@ from gradscope.recompute.activations import own_weights
 from gradscope.recompute.batches import draws
 from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.on_policy import RECURRENT
 from gradscope.recompute.on_policy_fresh import fresh_policy
 from gradscope.recompute.recurrent_batches import recurrent_batches
 from gradscope.recompute.results import BatchGradients, Refusal
@@ -21,7 +20,7 @@ from gradscope.recompute.rollout_batches import batches
 from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states
 from gradscope.recompute.rollout_doubt import doubt
 from gradscope.recompute.rollout_drawing import rollout_drawing
-from gradscope.recompute.rollout_support import no_memory, on_policy_of
+from gradscope.recompute.rollout_support import on_policy_of
 from gradscope.recompute.trainee_plain import plain_trainee
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ class RecomputedRollout:
     """What else to know: batches, batch_size, rollout."""
     modules: Mapping[str, str] = field(default_factory=dict)
     _drawing: RolloutDrawing
-    _states: Mapping[str, NDArray[Any]]
     _losses: OnPolicy
     _parameters: Parameters
     _settings: Mapping[str, object]
@@ -118,10 +116,9 @@ class RecomputedRollout:
         """This policy and its optimizer in copies, to train on.
 
         Raises:
-            UsageError: the optimizer's state is not there, or the policy is recurrent.
+            UsageError: the optimizer's state is not there.
         """
         try:
-            no_memory(self._drawing.rollout)
             return plain_trainee(self._training, self._losses, self._parameters)
         except Mismatch as problem:
             raise UsageError(str(problem)) from problem
@@ -137,7 +134,7 @@ class RecomputedRollout:
         return replace(one, values=values, log_probs=log_probs)
 
     def _drawn(self) -> Iterator[RolloutBatch]:
-        return drawn(self._drawing, self._states, draws(self.seed).rows)
+        return drawn(self._drawing, draws(self.seed).rows)
 
     def _gradients(self, parameters: Parameters, one: RolloutBatch) -> BatchGradients:
         own_weights(parameters)
@@ -174,24 +171,20 @@ def recompute_rollout(
     try:
         check_algorithm(training, rollout)
         drawing, reasons = rollout_drawing(rollout, batches, batch_size, seed)
-        states = dict(rollout.lstm_states) if rollout.algorithm == RECURRENT else {}
     except Mismatch as problem:
         return Refusal(reason=str(problem))
     try:
-        return _rebuilt(training, drawing, states, reasons)
+        return _rebuilt(training, drawing, reasons)
     except Mismatch as problem:
         if user_code is not None:
             from gradscope.recompute.rollout_trusted import trusted_rollout  # noqa: PLC0415  consent first
 
-            return trusted_rollout(training, drawing, states, reasons, user_code)
+            return trusted_rollout(training, drawing, reasons, user_code)
         return Refusal(reason=str(problem))
 
 
 def _rebuilt(
-    training: Training,
-    drawing: RolloutDrawing,
-    states: Mapping[str, NDArray[Any]],
-    reasons: Mapping[str, str],
+    training: Training, drawing: RolloutDrawing, reasons: Mapping[str, str]
 ) -> RecomputedRollout | Refusal:
     """By a policy rebuilt from its weights.
 
@@ -200,9 +193,9 @@ def _rebuilt(
     """
     losses = on_policy_of(training, drawing.rollout)
     check_observations(training, drawing.observations)
-    check_states(training, states)
+    check_states(training, drawing.states)
     parameters = trainable({name: torch.tensor(training.weights[name]) for name in losses.names})
-    one = next(drawn(drawing, states, draws(drawing.seed).rows))
+    one = next(drawn(drawing, draws(drawing.seed).rows))
     with torch.no_grad():
         values, _, _ = losses.judged(parameters, one)
     note = doubt(values, one)
@@ -212,7 +205,6 @@ def _rebuilt(
         layers=losses.names,
         reasons={**reasons, **note},
         _drawing=drawing,
-        _states=states,
         _losses=losses,
         _parameters=parameters,
         _settings=drawing.rollout.settings,
@@ -220,11 +212,9 @@ def _rebuilt(
     )
 
 
-def drawn(
-    drawing: RolloutDrawing, states: Mapping[str, NDArray[Any]], draw: RandomState
-) -> Iterator[RolloutBatch]:
+def drawn(drawing: RolloutDrawing, draw: RandomState) -> Iterator[RolloutBatch]:
     """The drawing's mini-batches, of sequences where there are LSTM states."""
-    found = recurrent_batches(drawing, states, draw) if states else batches(drawing, draw)
+    found = recurrent_batches(drawing, draw) if drawing.states else batches(drawing, draw)
     return islice(found, drawing.num_batches)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import Judged
     from gradscope.recompute.roles import Observations
-    from gradscope.recompute.rollout_batches import Memory, RolloutBatch
+    from gradscope.recompute.rollout_batches import Memory, RolloutBatch, States
     from gradscope.recompute.rollout_drawing import RolloutDrawing
     from gradscope.recompute.trusted.guest import Guest
     from gradscope.recompute.trusted.live import Live, Recipe
@@ -55,6 +55,16 @@ class LiveActorCritic:
             parameters, lambda: self.live.policy.evaluate_actions(observations, taken, *extra)
         )
         return values.flatten(), log_prob, entropy
+
+    def stepped(
+        self, parameters: Parameters, observations: Observations, actions: torch.Tensor, memory: Memory
+    ) -> tuple[Judged, States, States]:
+        """The same, and the states that the library's own collecting gets for the next step."""
+        states = importlib.import_module(_STATES).RNNStates(memory.actor, memory.critic)
+        following = self.live.called(
+            parameters, lambda: self.live.policy.forward(observations, states, memory.episode_starts)
+        )[-1]
+        return self(parameters, observations, actions, memory), following.pi, following.vf
 
 
 def live_on_policy(drawing: RolloutDrawing, here: Live) -> OnPolicy:

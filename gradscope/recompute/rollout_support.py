@@ -45,16 +45,6 @@ def on_policy_of(training: Training, rollout: Rollout) -> OnPolicy:
     return OnPolicy(policy=policy, settings=settings_of(rollout), names=tuple(shapes))
 
 
-def no_memory(rollout: Rollout) -> None:
-    """Training on needs rows that stand for themselves.
-
-    Raises:
-        Mismatch: the policy is recurrent.
-    """
-    if rollout.algorithm == RECURRENT:
-        raise Mismatch("a recurrent policy is not trained on: hidden states would be those of other weights")
-
-
 def settings_of(rollout: Rollout) -> OnPolicySettings:
     """Numbers of the first update on a rollout.
 

@@ -16,7 +16,7 @@ from gradscope.recompute.rollout_checks import check_observations
 from gradscope.recompute.rollout_doubt import doubt
 from gradscope.recompute.rollout_gradients import drawn
 from gradscope.recompute.rollout_live import judged, live_on_policy, loaded_policy
-from gradscope.recompute.rollout_support import distribution_of, no_memory, settings_of
+from gradscope.recompute.rollout_support import distribution_of, settings_of
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.live import live, recipe
@@ -57,7 +57,6 @@ class TrustedRollout:
     modules: Mapping[str, str]
     """Type of the module that owns each layer."""
     _drawing: RolloutDrawing
-    _states: Mapping[str, NDArray[Any]]
     _guest: Guest
     _recipe: Recipe
     _losses: OnPolicy
@@ -100,7 +99,7 @@ class TrustedRollout:
             UsageError: the user's code failed on a later batch.
         """
         chance, aside = draws(self.seed), draws(self.seed)
-        for one in drawn(self._drawing, self._states, chance.rows):
+        for one in drawn(self._drawing, chance.rows):
             is_changed = self._drawing.change is not None
             # Its chance is not that of the gradients, which stay comparable with those as they were.
             own = self._collected(self._losses, self._live, one, aside) if is_changed else one
@@ -113,7 +112,7 @@ class TrustedRollout:
             UsageError: the user's code failed.
         """
         again = networks_per_batch(self.num_batches)
-        for place, one in enumerate(drawn(self._drawing, self._states, draws(self.seed).rows)):
+        for place, one in enumerate(drawn(self._drawing, draws(self.seed).rows)):
             for number in range(place * again, (place + 1) * again):
                 chance = draws((self.seed + number) % (MAX_SEED + 1))
                 here, losses = self._fresh(chance)
@@ -123,11 +122,10 @@ class TrustedRollout:
         """A policy of its own with the checkpoint's weights and optimizer, to train on.
 
         Raises:
-            UsageError: the optimizer cannot go on, the code failed, or the policy is recurrent.
+            UsageError: the optimizer cannot go on, or the code failed.
         """
         chance = draws(self.seed)
         try:
-            no_memory(self._drawing.rollout)
             with self._guest.turn(), borrowed(chance.noise, chance.rows):
                 here = loaded_policy(self._training, self._recipe)
                 losses = live_on_policy(self._drawing, here)
@@ -175,7 +173,6 @@ class TrustedRollout:
 def trusted_rollout(
     training: Training,
     drawing: RolloutDrawing,
-    states: Mapping[str, NDArray[Any]],
     reasons: Mapping[str, str],
     user_code: UserCode,
 ) -> TrustedRollout | Refusal:
@@ -188,7 +185,7 @@ def trusted_rollout(
         _check(training, drawing)
         if user_code.announce is not None:
             user_code.announce(user_code.blobs.imports)
-        return _tried(_draft(training, drawing, states, reasons, user_code))
+        return _tried(_draft(training, drawing, reasons, user_code))
     except (Mismatch, GuestFailed, UsageError) as problem:
         return Refusal(reason=str(problem))
 
@@ -206,7 +203,6 @@ def _check(training: Training, drawing: RolloutDrawing) -> None:
 def _draft(
     training: Training,
     drawing: RolloutDrawing,
-    states: Mapping[str, NDArray[Any]],
     reasons: Mapping[str, str],
     user_code: UserCode,
 ) -> TrustedRollout:
@@ -220,7 +216,6 @@ def _draft(
         reasons=reasons,
         modules=module_types(here.policy),
         _drawing=drawing,
-        _states=states,
         _guest=guest,
         _recipe=made,
         _losses=live_on_policy(drawing, here),
@@ -233,7 +228,7 @@ def _tried(draft: TrustedRollout) -> TrustedRollout | Refusal:
     """The first batch tells whose weights these are, which layers get gradients, and if the code runs."""
     here, guest, losses = draft._live, draft._guest, draft._losses  # noqa: SLF001  its own module
     chance = draws(draft.seed)
-    one = next(drawn(draft._drawing, draft._states, chance.rows))  # noqa: SLF001
+    one = next(drawn(draft._drawing, chance.rows))  # noqa: SLF001
     values, _, _ = judged(guest, losses, here, one, chance)
     note = doubt(values, one)
     if isinstance(note, Refusal):

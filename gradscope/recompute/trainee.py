@@ -13,6 +13,7 @@ import torch
 
 from gradscope.recompute.activations import own_weights
 from gradscope.recompute.networks import Mismatch
+from gradscope.recompute.rollout_collected import collected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from gradscope.recompute.batches import Draws
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients
-    from gradscope.recompute.on_policy import Judged
     from gradscope.recompute.rhythm import Rhythm
     from gradscope.recompute.rollout_batches import RolloutBatch
+    from gradscope.recompute.rollout_drawing import RolloutDrawing
 
 CRITIC: Final = "critic"
 ACTOR: Final = "actor"
@@ -133,11 +134,14 @@ class Trainee:
             put_back()
             return found
 
-    def judged(self, one: RolloutBatch, drawn: Draws) -> Judged:
-        """Values, log-probabilities and entropies of a rollout's rows, as a collecting policy gives them."""
+    def collected(self, drawing: RolloutDrawing, whole: RolloutBatch, drawn: Draws) -> RolloutDrawing:
+        """A rollout as if these weights had collected it; ``whole`` are all its rows, as they see them."""
         with self._turn(drawn), torch.no_grad():
             self._evaluate()
-            found: Judged = self.losses.judged(self.parameters, one)
+            # Chance that a policy draws actions with is not that of the updates.
+            put_back = self._keep()
+            found = collected(drawing, whole, self.losses, self.parameters)
+            put_back()
             return found
 
     def _critic(self) -> _Stepping | None:

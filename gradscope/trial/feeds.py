@@ -49,6 +49,10 @@ def _rings(found: Any, moments: Sequence[Moment], means: Means) -> Iterator[tupl
                 yield each.step, ring
 
 
+def _sizes(drawing: RolloutDrawing) -> tuple[object, ...]:
+    return drawing.rollout.actions.shape, {name: each.shape for name, each in drawing.states.items()}
+
+
 def _rollouts(own: RolloutDrawing, moments: Sequence[Moment], means: Means) -> RolloutFeed:
     drawings, steps = [own], [moments[0].step or 0]
     for each in moments[1:] if means.given.rollout is None else ():
@@ -59,7 +63,7 @@ def _rollouts(own: RolloutDrawing, moments: Sequence[Moment], means: Means) -> R
         except Mismatch:
             # Of another size: the run went on in another way.
             break
-        if drawing.num_rows != own.num_rows:
+        if _sizes(drawing) != _sizes(own):
             break
         drawings.append(drawing)
         steps.append(each.step)

@@ -29,18 +29,27 @@ class InputModule:
 
     def on(self, one: Any, *, is_training: bool = True) -> Any:
         """A Batch or RolloutBatch behind the module; what follows is not taken into its statistics."""
-        seen = {"observations": self._through(one.observations, is_training=is_training)}
+        memory = getattr(one, "memory", None)
+        # Padding behind a sequence is no observation: it stays 0 and out of the statistics.
+        real = None if memory is None else memory.mask
+        seen = {"observations": self._through(one.observations, real, is_training=is_training)}
         following = getattr(one, "next_observations", None)
         if following is not None:
-            seen["next_observations"] = self._through(following, is_training=False)
+            seen["next_observations"] = self._through(following, None, is_training=False)
         return replace(one, **seen)
 
-    def _through(self, observations: Any, *, is_training: bool) -> Any:
+    def _through(self, observations: Any, real: torch.Tensor | None, *, is_training: bool) -> Any:
+        """Rows that are ``real``, or all."""
         plain = isinstance(observations, torch.Tensor)
         values = observations if plain else observations[self.key]
         self.module.train(is_training)
         with torch.no_grad():
-            changed = self.module(values.reshape(self.shape)).reshape(values.shape)
+            rows = values if real is None else values[real]
+            changed = self.module(rows.reshape(self.shape)).reshape(rows.shape)
+            if real is not None:
+                padded = torch.zeros(values.shape, dtype=changed.dtype)
+                padded[real] = changed
+                changed = padded
         return changed if plain else {**observations, self.key: changed}
 
 

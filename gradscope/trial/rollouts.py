@@ -1,22 +1,24 @@
-"""Rollouts that the recorder stored, one update of the library's after the other: PPO and A2C.
+"""Rollouts that the recorder stored, one update of the library's after the other: PPO, A2C and RecurrentPPO.
 
-A rollout counts as collected by the weights that train on it: old values and log-probabilities are those of
-the weights before its first epoch. For the training as it was and the checkpoint's own rollout these are the
-stored ones, and the weights come out as the library's train() leaves them. Advantages stay as they were.
+A rollout counts as collected by the weights that train on it: old values, log-probabilities and LSTM states
+are those of the weights before its first epoch. For the training as it was and the checkpoint's own rollout
+these are the stored ones, and the weights come out as the library's train() leaves them. Advantages stay as
+they were, and so do the LSTM states with which a rollout begins.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.recompute.recurrent_batches import minibatch
 from gradscope.recompute.rollout_batches import batch_of_rows
+from gradscope.recompute.rollout_drawing import epoch_order
 from gradscope.trial.feed import Portion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
     from numpy.typing import NDArray
 
     from gradscope.recompute.batches import Draws
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from gradscope.trial.arms import Arm
 
     Array = NDArray[Any]
+
+STATES: Final = "the LSTM's states at the start of each rollout are those that the run had"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +67,8 @@ class RolloutFeed:
         found = [f"{known}: what was collected between them is not trained on"]
         if self.drawings[0].rollout.settings.get("target_kl") is not None:
             found.append("target_kl, which may end an update early, is not applied: every epoch is trained")
+        if self.drawings[0].states:
+            found.append(STATES)
         return tuple(found)
 
     @property
@@ -78,16 +84,13 @@ class RolloutFeed:
             place = number // self.per_rollout
             drawing = self.drawings[min(place, len(self.drawings) - 1)]
             is_as_collected = place == 0 and arm.inputs is None
-            old = None if is_as_collected else self._judged(drawing, arm, drawn)
+            drawing = drawing if is_as_collected else _collected(drawing, arm, drawn)
             for _ in range(self.num_epochs):
-                order = drawn.rows.permutation(drawing.num_rows)
+                order = epoch_order(drawing, drawn.rows)
                 for at in range(self._per_epoch):
                     rows = order[at * drawing.batch_size : (at + 1) * drawing.batch_size]
                     if number < num_updates:
-                        one = batch_of_rows(drawing, rows)
-                        if old is not None:
-                            one = replace(one, values=old[0][rows], log_probs=old[1][rows])
-                        yield Portion(batch=arm.ready(number, place, one))
+                        yield Portion(batch=arm.ready(number, place, minibatch(drawing, rows)))
                     number += 1
 
     def newest(self, end: int) -> Mapping[str, Array]:
@@ -107,12 +110,12 @@ class RolloutFeed:
         """On the last rollout."""
         return replace(found, _drawing=replace(self.drawings[-1], num_batches=found.drawing.num_batches))
 
-    def _judged(self, drawing: RolloutDrawing, arm: Arm, drawn: Draws) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values and log-probabilities of all rows by the arm's present weights, [rows] each."""
-        whole = batch_of_rows(drawing, drawing.numbers)
-        if arm.inputs is not None:
-            # As while collecting: rows first came in, then the policy looked at them.
-            arm.inputs.on(whole)
-            whole = arm.inputs.on(whole, is_training=False)
-        values, log_probs, _ = arm.trainee.judged(whole, drawn)
-        return values, log_probs
+
+def _collected(drawing: RolloutDrawing, arm: Arm, drawn: Draws) -> RolloutDrawing:
+    """As if the arm's present weights had collected it."""
+    whole = batch_of_rows(drawing, drawing.numbers)
+    if arm.inputs is not None:
+        # As while collecting: rows first came in, then the policy looked at them.
+        arm.inputs.on(whole)
+        whole = arm.inputs.on(whole, is_training=False)
+    return arm.trainee.collected(drawing, whole, drawn)

@@ -14,7 +14,6 @@ from recompute.user_agents import importable
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
-from gradscope.errors import UsageError
 from gradscope.read.sb3_blobs import sb3_blobs
 from gradscope.read.sb3_training import sb3_training
 from gradscope.recompute.batches import draws
@@ -96,12 +95,3 @@ def test_the_users_own_extractor_trains_on_too(tmp_path: Path) -> None:
     found = recompute_rollout(training, files.opened(), batches=1, batch_size=8, seed=5, user_code=code)
     assert isinstance(found, TrustedRollout), found
     assert_same(trained_on(found, 2), model)
-
-
-def test_a_recurrent_policy_is_refused_with_the_reason(tmp_path: Path) -> None:
-    case = OnPolicyCase(
-        algorithm="RecurrentPPO", policy="MlpLstmPolicy", policy_kwargs={"lstm_hidden_size": 8}
-    )
-    found = trained_on_policy(case, tmp_path).recomputed()
-    with pytest.raises(UsageError, match="recurrent policy is not trained on"):
-        found.trainee()

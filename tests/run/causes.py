@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -79,11 +80,17 @@ def run(
     return folder
 
 
-def rollout_run(folder: Path, *, size: float, seed: int) -> Path:
+def rollout_run(folder: Path, *, size: float, seed: int, is_recurrent: bool = False) -> Path:
     """A checkpoint of PPO at step 120 and its rollout, steps 81 to 160: every position is open."""
     torch.set_num_threads(1)
-    network = {"net_arch": [32, 32], "activation_fn": torch.nn.ReLU}
-    model = PPO("MlpPolicy", Market(size), seed=seed, n_steps=OPENS, batch_size=16, policy_kwargs=network)
+    network: dict[str, Any] = {"net_arch": [32, 32], "activation_fn": torch.nn.ReLU}
+    options: dict[str, Any] = {"seed": seed, "n_steps": OPENS, "batch_size": 16, "policy_kwargs": network}
+    model: Any
+    if is_recurrent:
+        network["lstm_hidden_size"] = 16
+        model = RecurrentPPO("MlpLstmPolicy", Market(size), **options)
+    else:
+        model = PPO("MlpPolicy", Market(size), **options)
     saves = CheckpointCallback(120, str(folder))
     records = GradscopeCallback(120, str(folder), save_rollout=True)
     model.learn(2 * OPENS, callback=CallbackList([saves, records]))

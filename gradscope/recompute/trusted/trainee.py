@@ -125,9 +125,8 @@ def trusted_trainee(
 def _parts(training: Training, here: Live, parameters: dict[str, torch.Tensor]) -> Iterator[Part]:
     policy: Any = here.policy
     first = {id(each): name for name, each in here.own.items()}
-    owners = (
-        {POLICY: policy} if not hasattr(policy, "critic") else {CRITIC: policy.critic, ACTOR: policy.actor}
-    )
+    # A recurrent policy of PPO's has a critic's layer, but one optimizer.
+    owners = {CRITIC: policy.critic, ACTOR: policy.actor} if hasattr(policy, "actor") else {POLICY: policy}
     for name, owner in owners.items():
         load_optimizer(owner.optimizer, training, name)
         held = [each for group in owner.optimizer.param_groups for each in group["params"]]
