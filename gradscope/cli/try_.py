@@ -76,8 +76,8 @@ def try_(
         lambda _: try_frame(found),
         lambda _: try_markdown(found),
     )
-    # What --replay named has been trained on, whether or not the scan took gradients from it.
-    asked_of_the_scan = replace(work.shared, replay=None)
+    # What --replay and --model named has been trained on, whether or not the scan took gradients from it.
+    asked_of_the_scan = replace(work.shared, replay=None, model=None)
     return INTERRUPTED if found.is_interrupted else exit_code(work.report, asked_of_the_scan)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
@@ -32,6 +32,7 @@ AMBIGUOUS: Final = (
     "the optimizer names no parameters and its numbering fits several orders of the names; "
     "build it from named_parameters()"
 )
+SEVERAL: Final = f"{NOT_MATCHED}: there are {{}} optimizers"
 NOT_OWNED: Final = "no optimizer in the file owns this parameter"
 NOT_STEPPED: Final = "the optimizer has not stepped"
 NO_MOMENTUM: Final = "SGD without momentum keeps no state"
@@ -39,6 +40,14 @@ NEVER_REACHED: Final = (
     "the optimizer has stepped and holds no state of this parameter: no gradient reached it"
 )
 _NOT_SETTINGS: Final = ("params", "param_names")
+
+
+class Shaped(Protocol):
+    """All that is asked of a parameter."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +86,18 @@ def named_moments(
         is_plain: whether the order is only the state dict's, which an optimizer over several networks
             need not follow.
     """
-    states = optimizer.get("state") if is_text_keyed(optimizer) else None
-    groups = [each for each in _list(_entry(optimizer, "param_groups")) if is_text_keyed(each)]
-    numbers = [number for group in groups for number in _list(group.get("params"))]
-    if not isinstance(states, dict) or not numbers or len(set(map(str, numbers))) != len(numbers):
-        return NamedMoments(reason=NOT_MATCHED)
-    orders = _orders(groups, len(numbers), candidates)
-    fitting = {tuple(order): order for order in orders if _fits(states, numbers, order)}
-    if len(fitting) != 1:
-        return NamedMoments(reason=AMBIGUOUS if fitting else NOT_MATCHED)
-    (order,) = fitting.values()
-    loose = _interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
-    settings = [plain for group in groups for plain in [_settings(group)] * len(_list(group.get("params")))]
+    proved = proved_order(optimizer, candidates, is_plain=is_plain)
+    if isinstance(proved, str):
+        return NamedMoments(reason=proved)
+    states = proved.states
+    settings = [
+        plain for group in proved.groups for plain in [_settings(group)] * len(_list(group.get("params")))
+    ]
     found: dict[str, Moments] = {}
     reasons: dict[str, str] = {}
-    for name, number, its in zip(order, numbers, settings, strict=True):
+    for name, number, its in zip(proved.names, proved.numbers, settings, strict=True):
         state = _state(states.get(number), its)
-        if name in loose:
+        if name in proved.loose:
             reasons[name] = AMBIGUOUS
         elif state.tensors:
             found[name] = state
@@ -102,7 +106,39 @@ def named_moments(
     return NamedMoments(states=found, reasons=reasons)
 
 
-def _orders(groups: Sequence[Group], count: int, candidates: Sequence[Tensors]) -> Iterator[Tensors]:
+@dataclass(frozen=True, kw_only=True)
+class ProvedOrder:
+    """Names of an optimizer's parameters in the order of its numbers."""
+
+    names: tuple[str, ...]
+    numbers: Sequence[object]
+    groups: Sequence[Group]
+    states: Mapping[object, object]
+    loose: frozenset[str]
+    """Names that could change places with others after all."""
+
+
+def proved_order(
+    optimizer: object, candidates: Sequence[Mapping[str, Shaped]], *, is_plain: bool = False
+) -> ProvedOrder | str:
+    """Which parameter each number is; or why that is not known. Arguments as of ``named_moments``."""
+    states = optimizer.get("state") if is_text_keyed(optimizer) else None
+    groups = [each for each in _list(_entry(optimizer, "param_groups")) if is_text_keyed(each)]
+    numbers = [number for group in groups for number in _list(group.get("params"))]
+    if not isinstance(states, dict) or not numbers or len(set(map(str, numbers))) != len(numbers):
+        return NOT_MATCHED
+    orders = _orders(groups, len(numbers), candidates)
+    fitting = {tuple(order): order for order in orders if _fits(states, numbers, order)}
+    if len(fitting) != 1:
+        return AMBIGUOUS if fitting else NOT_MATCHED
+    (order,) = fitting.values()
+    loose = _interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
+    return ProvedOrder(names=tuple(order), numbers=numbers, groups=groups, states=states, loose=loose)
+
+
+def _orders(
+    groups: Sequence[Group], count: int, candidates: Sequence[Mapping[str, Shaped]]
+) -> Iterator[Mapping[str, Shaped]]:
     """Orders of as many parameters as the optimizer numbers."""
     if _has_names(groups):
         names = [str(name) for group in groups for name in _list(group.get("param_names"))]
@@ -121,7 +157,7 @@ def _has_names(groups: Sequence[Group]) -> bool:
     )
 
 
-def _fits(states: Mapping[object, object], numbers: Sequence[object], order: Tensors) -> bool:
+def _fits(states: Mapping[object, object], numbers: Sequence[object], order: Mapping[str, Shaped]) -> bool:
     shapes = dict(zip(numbers, (tensor.shape for tensor in order.values()), strict=True))
     if not all(number in shapes for number in states):
         return False
@@ -132,7 +168,7 @@ def _fits(states: Mapping[object, object], numbers: Sequence[object], order: Ten
     )
 
 
-def _interchangeable(order: Tensors) -> frozenset[str]:
+def _interchangeable(order: Mapping[str, Shaped]) -> frozenset[str]:
     """Parameters of networks that could change places: of several layers each, with the same shapes.
 
     Networks that are only numbered (blocks.0, blocks.1, q1, q2) stand in the order of their numbers.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
-from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
+from gradscope.read.optimizer_state import NO_OPTIMIZER, SEVERAL, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import StoredTensor
@@ -58,7 +58,7 @@ class TorchZip:
                 format=self.format,
                 step=known.step,
                 step_from=known.step_from,
-                layers=lazy_layers(_layers(weights, gradients, _optimizer(value))),
+                layers=lazy_layers(_layers(weights, gradients, optimizer_of(value))),
                 state=lazy_state(tensors),
                 num_batches=1 if gradients else None,
                 reasons=known.reasons,
@@ -89,7 +89,8 @@ def _gradients(value: object) -> Mapping[str, object] | None:
     return found if is_text_keyed(found) and found else None
 
 
-def _optimizer(value: object) -> object:
+def optimizer_of(value: object) -> object:
+    """What a checkpoint holds under a usual key: one optimizer's state, or a list of several; None."""
     found = _first_of(value, OPTIMIZER_KEYS)
     return found[0] if isinstance(found, list) and len(found) == 1 else found
 
@@ -123,7 +124,7 @@ def _moments(weights: Mapping[str, StoredTensor], optimizer: object) -> NamedMom
     if optimizer is None:
         return NamedMoments(reason=NO_OPTIMIZER)
     if isinstance(optimizer, list) and len(optimizer) > 1:
-        return NamedMoments(reason=f"{NOT_MATCHED}: there are {len(optimizer)} optimizers")
+        return NamedMoments(reason=SEVERAL.format(len(optimizer)))
     return named_moments(optimizer, [weights], is_plain=True)
 
 

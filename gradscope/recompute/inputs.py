@@ -27,6 +27,21 @@ class OptimizerState(Protocol):
         """step, exp_avg and exp_avg_sq by number of the parameter; empty before the first step."""
 
 
+class NumberedOptimizer(Protocol):
+    """One optimizer of any PyTorch run; ``gradscope.read.saved_optimizer`` gives it."""
+
+    @property
+    def groups(self) -> Sequence[Mapping[str, object]]:
+        """Settings of the parameter groups, ``params`` (numbers) among them."""
+
+    @property
+    def state(self) -> Mapping[object, Mapping[str, Array | float]]:
+        """Entries by number of the parameter."""
+
+    def names(self, orders: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[str, ...] | str:
+        """Parameters in the order of their numbers, of orders that are possible; or why it is not known."""
+
+
 class Space(Protocol):
     """An observation or action space."""
 

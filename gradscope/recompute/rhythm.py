@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _DELAYED: Final = ("TD3", "DDPG")
 _BY_CALLS: Final = ("DQN", "QRDQN")
-_WITHOUT_TARGETS: Final = ("PPO", "A2C", "RecurrentPPO")
+NO_ALGORITHM: Final = ""
+"""Of a model of the user's: what is beside its loss is not known."""
+_WITHOUT_TARGETS: Final = ("PPO", "A2C", "RecurrentPPO", NO_ALGORITHM)
 
 
 @dataclass(frozen=True, kw_only=True)

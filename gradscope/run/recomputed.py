@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UsageError
@@ -127,6 +128,7 @@ def _on_policy(training: Sb3Training, rollout: Rollout, means: Means) -> Recompu
 
 
 def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> Recomputation | str:
+    from gradscope.read.saved_optimizer import saved_optimizer  # noqa: PLC0415  only where it is needed
     from gradscope.recompute import Refusal  # noqa: PLC0415  torch, lazily
     from gradscope.recompute.trusted.model import recompute_model  # noqa: PLC0415
 
@@ -148,6 +150,7 @@ def _by_model(spec: str, checkpoint: Snapshot, moment: Moment, means: Means) -> 
         batch_size=size,
         seed=settings.seed,
         code=settings.code,
+        saved=partial(saved_optimizer, checkpoint.source),
     )
     return found.reason if isinstance(found, Refusal) else found
 

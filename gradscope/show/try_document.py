@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
 from gradscope.show.rows import UNKNOWN, number, percent, points
-from gradscope.show.try_screen import NONE, NOT_MOVED, answer, crossing_words
+from gradscope.show.try_screen import NONE, answer, crossing_words, limits_of
 from gradscope.version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def try_markdown(report: TryReport) -> str:
         )
         for each in report.trials
     ]
-    notes = [f"- {escaped(each)}" for each in (*report.notes, NOT_MOVED)]
+    notes = [f"- {escaped(each)}" for each in (*report.notes, limits_of(report))]
     known = f"slice {report.slice} ({report.slices_from or 'not known'})"
     title = f"# gradscope try: {escaped(report.source)}, from step {report.from_step}, {escaped(known)}"
     return "\n\n".join([title, escaped(answer(report)), table(heads, rows), "\n".join(notes)]) + "\n"

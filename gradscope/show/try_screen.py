@@ -21,6 +21,9 @@ NOT_MOVED: Final = (
     "No new environment steps were taken: the rows are those that the run collected. What the agent would "
     "have done with other weights needs a new training."
 )
+FIXED_ROWS: Final = (
+    "Trained on the rows given and no others: what a whole training with a remedy ends in needs a new one."
+)
 LEGEND: Final = (
     "zeros: of all weights outside the slice's own columns, expected ones apart, over the last quarter of "
     "the gradient steps; the curve goes from 0 (lowest) to 100 %. 95 % interval: in points, over seeds. "
@@ -46,7 +49,8 @@ TELLING: Final = (TrialVerdict.HELPS, TrialVerdict.HARMS)
 MOST_LAYERS: Final = 4
 SHOWN_FROM: Final = 0.05
 """Difference of a layer's zeros that is worth a row."""
-CURVE: Final = 14
+CURVE: Final = 13
+"""With the longest verdict the table is 80 wide."""
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS: Final = "_.-=+*%#"
 _CUT: Final = 1e-9
@@ -67,7 +71,7 @@ def try_screen(report: TryReport, look: Look, scanned: Report) -> str:
     _add_notes(page, report)
     for each in scanned.unreadable:
         page.bullet(f"could not be read: {safe(each.source)}: {safe(each.reason)}", "yellow")
-    page.line(NOT_MOVED, "dim")
+    page.line(limits_of(report), "dim")
     return page.text()
 
 
@@ -91,6 +95,11 @@ def answer(report: TryReport) -> str:
         listed = ", ".join(shown)
         parts.append(f"{listed} {WORDS[verdict][len(same) > 1]}")
     return f"{start} {sentence('; '.join(parts))}." if parts else start
+
+
+def limits_of(report: TryReport) -> str:
+    """What no trial can say."""
+    return NOT_MOVED if report.rows_per_update else FIXED_ROWS
 
 
 def baseline(report: TryReport) -> Trial | None:
@@ -121,11 +130,12 @@ def sparkline(fractions: Sequence[float | None], width: int, *, ascii_only: bool
 def _subject(report: TryReport) -> str:
     run = "" if report.run == "." else f"run {safe(report.run)}, "
     until = f" up to step {count(report.to_step)}" if report.to_step > report.from_step else ""
+    order = " in order of collection" if report.rows_per_update else ""
     seeds = max((each.num_seeds for each in report.trials), default=0)
     columns = f"slice {safe(report.slice)} ({report.slices_from or 'not known'})"
     return (
         f"{run}from step {count(report.from_step)}: {plural(report.gradient_steps, 'gradient step')} of "
-        f"{report.batch_size} rows in order of collection{until}, {plural(seeds, 'seed')}; {columns}"
+        f"{report.batch_size} rows{order}{until}, {plural(seeds, 'seed')}; {columns}"
     )
 
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 MOST_UPDATES: Final = 1000
 """Gradient steps where nothing is asked for, or as many as the buffers hold rows for."""
 NUM_SEEDS: Final = 3
-NO_OPTIMIZER: Final = "--model gives a loss, but not the optimizer that the run trains with"
 NO_SLICE: Final = "no slice is called {name!r}; define it with --slice {name}=A:B"
 
 
@@ -73,21 +72,25 @@ def tried(
     means = Means(settings=opened.settings, given=opened.given, announce=announce)
     moments = _moments(opened, from_step)
     work = _work(
-        _context(moments, means, opened.runs[0].slices, name), opened.settings, gradient_steps, seeds
+        _context(moments, means, opened.runs[0].slices, name),
+        from_step,
+        opened.settings,
+        gradient_steps,
+        seeds,
     )
     work.run(chosen, progress)
     source = opened.found.relative(moments[0].main.source)
     return work.report(chosen, run=moments[0].run, source=source, from_step=from_step, slice=name)
 
 
-def _work(context: Context, settings: Settings, gradient_steps: int | None, seeds: int) -> _Work:
+def _work(context: Context, step: int, settings: Settings, gradient_steps: int | None, seeds: int) -> _Work:
     room = context.feed.num_updates or MOST_UPDATES
     plan = Plan(
         num_updates=gradient_steps or min(room, MOST_UPDATES),
         batch_size=context.found.batch_size,
         settings=settings,
     )
-    return _Work(context=context, plan=plan, seeds=range(settings.seed, settings.seed + seeds))
+    return _Work(context=context, step=step, plan=plan, seeds=range(settings.seed, settings.seed + seeds))
 
 
 @dataclass(kw_only=True)
@@ -95,6 +98,8 @@ class _Work:
     """Trainings, seed after seed, every remedy within each."""
 
     context: Context
+    step: int
+    """Of the checkpoint."""
     plan: Plan
     seeds: range
     is_interrupted: bool = False
@@ -129,7 +134,8 @@ class _Work:
             self.curves.setdefault(remedy, {})[seed] = curve(arm, self.context, self.plan, seed, told)
         except UsageError as problem:
             if remedy == NONE:
-                raise
+                text = str(problem).rstrip(".")
+                raise UsageError(f"step {self.step} cannot be trained on: {text}.") from problem
             self.refused[remedy] = str(problem)
 
     def report(self, chosen: Sequence[str], **known: Any) -> TryReport:
@@ -184,8 +190,6 @@ def _context(moments: Sequence[Moment], means: Means, known: RunSlices, name: st
     found: Any = recomputation(moments[0], means)
     if isinstance(found, str):
         raise UsageError(f"step {moments[0].step} cannot be trained on: {found}.")
-    if not hasattr(found, "trainee"):
-        raise UsageError(f"step {moments[0].step} cannot be trained on: {NO_OPTIMIZER}.")
     feed = feed_of(found, moments, means)
     wanted = known.named(name) or known.reason or NO_SLICE.format(name=name)
     return Context(
@@ -208,7 +212,7 @@ def _own(
 def _notes(context: Context, plan: Plan) -> Iterator[str]:
     feed, found = context.feed, context.found
     yield from feed.notes
-    if plan.num_updates > feed.num_updates:
+    if plan.num_updates > feed.num_updates and feed.rows_per_update:
         room = feed.num_updates
         yield (
             f"after gradient step {room:,} no new rows come in: batches are drawn from the newest ones"

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscope.errors import UsageError
 from gradscope.measure import active_rows, slice_values
+from gradscope.run.interventions import OTHER_ROWS
 from gradscope.trial.inputs import InputModule, input_layer_norm, layout, slice_normalizer
 from gradscope.trial.recycling import Recycling
 
@@ -130,12 +131,15 @@ def with_activity_learning_rate(context: Context, seed: int) -> Arm | str:
         return wanted
     if context.found.drawing.kind.are_normalised and known.normalised:
         return NO_REST
+    if context.own == OTHER_ROWS:
+        return OTHER_ROWS
     trainee = context.found.trainee()
     rate = ActivityLearningRate([part.optimizer for part in trainee.parts], RATE)
 
     def before(number: int, end: int, one: Any) -> None:
-        del number, one
-        values = slice_values(context.feed.newest(end), wanted, known.sequence_length)
+        del number
+        newest = context.feed.newest(end) or one.stored_observations
+        values = slice_values(newest, wanted, known.sequence_length)
         rate.set_fraction(float(np.mean(active_rows(values, known.resting[wanted.name]))))
 
     return Arm(trainee=trainee, before=before)
@@ -166,6 +170,8 @@ def _with_inputs(context: Context, make: Any, seed: int) -> Arm | str:
     del seed
     if isinstance(context.wanted, str):
         return context.wanted
+    if context.own == OTHER_ROWS:
+        return OTHER_ROWS
     if context.feed.dtype_of(context.wanted.key).kind != "f":
         return WHOLE_NUMBERS
     try:

@@ -50,7 +50,10 @@ class Feed(Protocol):
         """The batches of so many updates, with what the arm does before each."""
 
     def newest(self, end: int) -> Mapping[str, Array]:
-        """Stored observations of the newest rows at an update, by key; ``end`` is what the arm was told."""
+        """Stored observations of the newest rows at an update, by key; ``end`` is what the arm was told.
+
+        Empty where rows have no order of collection.
+        """
 
     def step_after(self, num_updates: int) -> int:
         """Environment step whose rows have come in by then."""

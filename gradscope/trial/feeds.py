@@ -1,4 +1,4 @@
-"""Which feed a checkpoint's trainings take: its replay buffers, or its stored rollouts."""
+"""Which feed a checkpoint's trainings take: its replay buffers, its stored rollouts, or rows for --model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from gradscope.errors import UsageError
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.rollout_drawing import RolloutDrawing, rollout_drawing
+from gradscope.recompute.trusted.model_drawing import ModelDrawing
 from gradscope.trial.feed import Feed, StreamFeed
+from gradscope.trial.model_feed import ModelFeed
 from gradscope.trial.pace import rows_per_update
 from gradscope.trial.rollouts import RolloutFeed
 from gradscope.trial.stream import stream_of
@@ -31,6 +33,9 @@ def feed_of(found: Any, moments: Sequence[Moment], means: Means) -> Feed:
         UsageError: the run does not say how it trains on a rollout.
         UnreadableFile: a file changed since it was opened.
     """
+    if isinstance(found.drawing, ModelDrawing):
+        is_file = means.given.rows is not None
+        return ModelFeed(drawing=found.drawing, step=moments[0].step or 0, is_file=is_file)
     if isinstance(found.drawing, RolloutDrawing):
         return _rollouts(found.drawing, moments, means)
     return StreamFeed(

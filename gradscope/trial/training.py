@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscope.measure import ColumnZeros
 from gradscope.recompute.batches import draws
+from gradscope.recompute.trusted.tensors import array_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ def curve(arm: Arm, context: Context, plan: Plan, seed: int, told: Callable[[int
         portions = context.feed.portions(arm, drawn, plan.num_updates, plan.batch_size)
         for number, portion in enumerate(portions):
             found = trainee.update(portion.batch, drawn, num_calls=portion.num_calls)
-            zeros.add({name: each.detach().numpy() for name, each in found.by_layer.items()}, wanted)
+            zeros.add({name: array_of(each) for name, each in found.by_layer.items()}, wanted)
             losses.append(float("nan") if found.loss is None else float(found.loss))
             if (number + 1) % HEARTBEAT == 0 or number + 1 == plan.num_updates:
                 told(number + 1)

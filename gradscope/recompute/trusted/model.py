@@ -4,12 +4,12 @@ def digits():                                       # no arguments
     model = torch.nn.Sequential(...)                # as in training
     def loss(batch):                                # dict of tensors, as the batch file names them
         return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
-    return model, loss
+    return model, loss                              # or model, loss, optimizer: see model_trainee.py
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,24 +21,27 @@ from gradscope.recompute.results import BatchGradients, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.model_drawing import OBSERVATIONS, ModelDrawing, entries, num_rows
+from gradscope.recompute.trusted.model_source import NO_OPTIMIZER, SHARED, ModelSource
+from gradscope.recompute.trusted.model_trainee import model_trainee
 from gradscope.recompute.trusted.tensors import FROZEN, UNREACHED, module_types
-from gradscope.recompute.trusted.user_model import fresh_model, function_of, user_model
+from gradscope.recompute.trusted.user_model import fresh_model, function_of
 from gradscope.records import Clipping
 from gradscope.settings import MAX_SEED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from gradscope.recompute.changes import Change
+    from gradscope.recompute.trainee import Trainee
+    from gradscope.recompute.trusted.model_source import Saved
     from gradscope.recompute.trusted.user_model import UserModel
 
     Array = NDArray[Any]
 
 CLIPPING: Final = "what the training loop clips is not part of the loss function"
-NO_FRESH: Final = "the function gives the same model at each call: there is no fresh one"
 ALL_ROWS: Final = "all rows of the batch file are one batch"
 
 
@@ -53,9 +56,8 @@ class RecomputedModel:
     modules: Mapping[str, str]
     """Type of the module that owns each layer."""
     drawing: ModelDrawing
-    _guest: Guest
+    _source: ModelSource
     _user: UserModel
-    _fresh: Callable[[], UserModel | None] = field(repr=False)
 
     @property
     def num_batches(self) -> int:
@@ -104,10 +106,29 @@ class RecomputedModel:
                 noise.set_state(start)
                 yield self._gradients(fresh, batch, noise, rows)
 
+    def trainee(self) -> Trainee:
+        """A model of its own with the checkpoint's weights and optimizer, to train on.
+
+        Raises:
+            UsageError: the optimizer cannot go on, the function always gives one model, or it failed.
+        """
+        return model_trainee(self._source, self._user, self.seed)
+
+    def fresh_parameters(self, seed: int) -> Mapping[str, torch.Tensor]:
+        """Of a new model of the function.
+
+        Raises:
+            UsageError: the function always gives one model, or it failed.
+        """
+        fresh = self._new(seed % (MAX_SEED + 1))
+        if fresh is None:
+            raise UsageError(SHARED)
+        return fresh.parameters
+
     def _new(self, seed: int) -> UserModel | None:
         try:
-            with self._guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
-                return self._fresh()
+            with self._source.turn(seed):
+                return fresh_model(self._source.function, self._user)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
 
@@ -124,7 +145,7 @@ class RecomputedModel:
         rows: np.random.RandomState,
     ) -> BatchGradients:
         try:
-            with self._guest.turn(), borrowed(noise, rows):
+            with self._source.guest.turn(), borrowed(noise, rows):
                 gradients, looked_up = user.gradients(batch)
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
@@ -146,6 +167,7 @@ def recompute_model(
     batch_size: int | None,
     seed: int,
     code: Path | None = None,
+    saved: Saved = lambda: NO_OPTIMIZER,
 ) -> RecomputedModel | Refusal:
     """Gradients of a checkpoint's weights: imports and runs the user's code, so only after consent.
 
@@ -157,6 +179,7 @@ def recompute_model(
         batch_size: rows of a batch; None: all rows, in file order, as one batch.
         seed: of torch's and numpy's random states, before the function is called and before batches.
         code: folder that stands in front of sys.path.
+        saved: gives the checkpoint's optimizer, or why there is none; ``trainee()`` alone asks.
     """
     problem = _problem(rows, batches, batch_size, seed)
     if problem is not None:
@@ -164,20 +187,15 @@ def recompute_model(
     guest = Guest(folder=code)
     try:
         with guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
-            function = function_of(spec)
-            user = user_model(function, weights)
-        return _tried(_draft(guest, function, user, rows, num=(batches, batch_size, seed)))
+            source = ModelSource(guest=guest, function=function_of(spec), weights=weights, saved=saved)
+            user = source.loaded()
+        return _tried(_draft(source, user, rows, num=(batches, batch_size, seed)))
     except (GuestFailed, UsageError) as failure:
         return Refusal(reason=str(failure))
 
 
 def _draft(
-    guest: Guest,
-    function: Callable[[], object],
-    user: UserModel,
-    rows: Mapping[str, Array],
-    *,
-    num: tuple[int, int | None, int],
+    source: ModelSource, user: UserModel, rows: Mapping[str, Array], *, num: tuple[int, int | None, int]
 ) -> RecomputedModel:
     """All but the layers; ``num`` are batches, rows of a batch, seed."""
     batches, batch_size, seed = num
@@ -193,9 +211,8 @@ def _draft(
             seed=seed,
             takes_all=batch_size is None,
         ),
-        _guest=guest,
+        _source=source,
         _user=user,
-        _fresh=lambda: fresh_model(function, user),
     )
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from gradscope.errors import UsageError
 from gradscope.recompute.entropy import ENTROPY
 from gradscope.recompute.rhythm import counts_of, rhythm_of
 from gradscope.recompute.trainee import (
@@ -23,69 +20,18 @@ from gradscope.recompute.trainee import (
     new_optimizer,
     notes_of,
 )
-from gradscope.recompute.trusted.buffers import buffers_of
-from gradscope.recompute.trusted.chance import borrowed
-from gradscope.recompute.trusted.guest import GuestFailed
+from gradscope.recompute.trusted.host import Host
 from gradscope.recompute.trusted.live import TARGETS, follow
 from gradscope.recompute.trusted.tensors import module_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from gradscope.recompute.batches import Draws
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.trusted.guest import Guest
     from gradscope.recompute.trusted.live import Live
 
 _END: Final = "_target"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Host:
-    """What surrounds the updates of a policy whose code is the user's."""
-
-    policy: Any
-    guest: Guest
-
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """A turn of the user's code.
-
-        Raises:
-            UsageError: that code failed.
-        """
-        try:
-            with self.guest.turn():
-                yield
-        except GuestFailed as problem:
-            raise UsageError(str(problem)) from problem
-
-    @contextmanager
-    def turn(self, drawn: Draws) -> Iterator[torch.Generator]:
-        """One update's chance."""
-        with borrowed(drawn.noise, drawn.rows) as noise:
-            self.policy.set_training_mode(True)
-            yield noise
-
-    def keep(self) -> Callable[[], None]:
-        """What a pass changes by the way: chance and buffers."""
-        chance, buffers = torch.get_rng_state(), buffers_of(self.policy)
-
-        def put_back() -> None:
-            torch.set_rng_state(chance)
-            buffers.put_back()
-
-        return put_back
-
-    def evaluate(self) -> None:
-        """As while collecting."""
-        self.policy.set_training_mode(False)
-
-    def follow(self, tau: float) -> None:
-        """Targets follow by a fraction."""
-        for name in TARGETS:
-            if hasattr(self.policy, name):
-                follow(getattr(self.policy, name.removesuffix(_END)), getattr(self.policy, name), tau)
 
 
 def trusted_trainee(
@@ -103,7 +49,14 @@ def trusted_trainee(
     Raises:
         Mismatch: an optimizer cannot go on.
     """
-    host, parameters = _Host(policy=here.policy, guest=guest), dict(weights)
+    policy: Any = here.policy
+    host, parameters = Host(model=policy, guest=guest, set_mode=policy.set_training_mode), dict(weights)
+
+    def follow_targets(tau: float) -> None:
+        for name in TARGETS:
+            if hasattr(policy, name):
+                follow(getattr(policy, name.removesuffix(_END)), getattr(policy, name), tau)
+
     num_updates, num_calls = counts_of(training)
     return Trainee(
         losses=losses,
@@ -115,7 +68,7 @@ def trusted_trainee(
         notes=notes_of(training),
         modules=module_types(here.policy),
         session=host.session,
-        _follow=host.follow,
+        _follow=follow_targets,
         _turn=host.turn,
         _keep=host.keep,
         _evaluate=host.evaluate,

@@ -36,6 +36,25 @@ class UserModel:
     buffers: Buffers
     names: Mapping[str, str]
     """The checkpoint's name of each parameter of the model."""
+    optimizer: torch.optim.Optimizer | None = None
+    """Over the model's parameters, where the function gave one."""
+
+    @property
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """By the checkpoint's names."""
+        return {self.names[name]: each for name, each in self.model.named_parameters()}
+
+    def loss_of(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Of a batch, with its graph.
+
+        Raises:
+            GuestFailed: the loss is no number with a graph.
+        """
+        with watching():
+            loss = self.loss(batch)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
+        return loss
 
     def gradients(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], Mapping[str, Rows]]:
         """By the checkpoint's names, and rows of embeddings looked up; what no gradient reached is left out.
@@ -47,12 +66,10 @@ class UserModel:
         self.model.train()
         self.model.zero_grad(set_to_none=True)
         with torch.enable_grad(), widened(self.model):
-            own = {self.names[name]: each for name, each in self.model.named_parameters()}
+            own = self.parameters
             own_weights(own)
-            with watching(), look_ups(self.model, {id(each): name for name, each in own.items()}) as rows:
-                loss = self.loss({name: tensor_of(each) for name, each in batch.items()})
-            if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
-                raise GuestFailed(f"the loss is no scalar tensor with gradients but {_shown(loss)}")
+            with look_ups(self.model, {id(each): name for name, each in own.items()}) as rows:
+                loss = self.loss_of({name: tensor_of(each) for name, each in batch.items()})
             loss.backward()  # type: ignore[no-untyped-call]
             found = {name: parameter.grad for name, parameter in self.model.named_parameters()}
         self.model.zero_grad(set_to_none=True)
@@ -78,15 +95,18 @@ def function_of(spec: str) -> Callable[[], object]:
     return called
 
 
-def _made(function: Callable[[], object]) -> tuple[torch.nn.Module, Loss]:
+def _made(function: Callable[[], object]) -> tuple[torch.nn.Module, Loss, torch.optim.Optimizer | None]:
     made = function()
-    if not isinstance(made, tuple) or len(made) != 2:  # noqa: PLR2004
+    if not isinstance(made, tuple) or len(made) not in {2, 3}:
         raise GuestFailed(f"the --model function returned {_shown(made)}, not (model, loss)")
-    model, loss = made
+    model, loss, optimizer = (*made, None)[:3]
     if not isinstance(model, torch.nn.Module) or not callable(loss):
         given = f"({_shown(model)}, {_shown(loss)})"
         raise GuestFailed(f"the --model function returned {given}: not a torch.nn.Module and a function")
-    return model, loss
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        given = _shown(optimizer)
+        raise GuestFailed(f"the --model function returned {given} as optimizer: not a torch.optim.Optimizer")
+    return model, loss, optimizer
 
 
 def user_model(function: Callable[[], object], weights: Mapping[str, Array]) -> UserModel:
@@ -95,7 +115,7 @@ def user_model(function: Callable[[], object], weights: Mapping[str, Array]) -> 
     Raises:
         GuestFailed: the function gives no model and loss, or the weights are not this model's.
     """
-    model, loss = _made(function)
+    model, loss, optimizer = _made(function)
     expected = model.state_dict()
     names = named_like(expected, weights)
     arrays = {own: weights[name] for own, name in names.items()}
@@ -107,7 +127,7 @@ def user_model(function: Callable[[], object], weights: Mapping[str, Array]) -> 
         raise GuestFailed(problem)
     model.load_state_dict({name: tensor_of(array) for name, array in arrays.items()})
     owned = {name: names.get(name, name) for name, _ in model.named_parameters()}
-    return UserModel(model=model, loss=loss, buffers=buffers_of(model), names=owned)
+    return UserModel(model=model, loss=loss, buffers=buffers_of(model), names=owned, optimizer=optimizer)
 
 
 def fresh_model(function: Callable[[], object], loaded: UserModel) -> UserModel | None:
@@ -116,7 +136,7 @@ def fresh_model(function: Callable[[], object], loaded: UserModel) -> UserModel 
     Raises:
         GuestFailed: the function gives no model and loss.
     """
-    model, loss = _made(function)
+    model, loss, _ = _made(function)
     if model is loaded.model:
         return None
     return UserModel(model=model, loss=loss, buffers=buffers_of(model), names=loaded.names)
