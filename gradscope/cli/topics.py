@@ -69,13 +69,19 @@ torch.save({"x": inputs, "y": labels}, "batch.pt")    # also .npz or .safetensor
 
 gradscope scan checkpoints/ --model digits:digits --code . --trust --replay batch.pt
 All rows are one batch, in file order; with --batch-size N, --batches batches are drawn.
+gradscope try trains on with the optimizer that the checkpoint holds: see help try.
 A replay buffer gives observations, next_observations, actions, rewards, ends.
 In a batch file, rows called observations (or observations.KEY) are what --slice,
 correlate and explain change; rename with --replay-keys observations=x.""",
     "try": """gradscope try PATH --from STEP trains on offline: the checkpoint's networks, optimizers and
 targets, once as they were (none) and once per remedy, on the same batches, with --seeds trainings of each.
 Rows come in at the run's own pace, from this and the later replay buffers; no environment is run.
-PPO and A2C go through the rollouts that the recorder stored (save_rollout=True), epoch after epoch.
+PPO, A2C and RecurrentPPO go through the rollouts that the recorder stored (save_rollout=True), epoch
+after epoch; an LSTM's states are those of the weights of that time, as while collecting.
+--model takes the rows of --replay (with --batch-size N in shuffled epochs) or of the step's buffer, and
+the optimizer that is saved with the model: torch.save({"model": ..., "optimizer":
+optimizer.state_dict(), "step": n}, path). Adam, AdamW, SGD, RMSprop and torch's others are told by their
+state; for any other, and for groups that name no parameters, return model, loss, optimizer.
   slice-normalizer        each slice by its own statistics, the one in question a tenth
   input-layer-norm        a layer norm for each slice of the input, without weights
   slice-gradient-scale    a tenth of the gradient of the slice's own columns; Adam cancels it

@@ -125,7 +125,10 @@ def proved_order(
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
     groups = [each for each in _list(_entry(optimizer, "param_groups")) if is_text_keyed(each)]
     numbers = [number for group in groups for number in _list(group.get("params"))]
-    if not isinstance(states, dict) or not numbers or len(set(map(str, numbers))) != len(numbers):
+    are_numbers = all(isinstance(each, (int, str)) for each in numbers)
+    if not isinstance(states, dict) or not numbers or not are_numbers:
+        return NOT_MATCHED
+    if len(set(map(str, numbers))) != len(numbers):
         return NOT_MATCHED
     orders = _orders(groups, len(numbers), candidates)
     fitting = {tuple(order): order for order in orders if _fits(states, numbers, order)}

@@ -112,7 +112,7 @@ class RecomputedModel:
         Raises:
             UsageError: the optimizer cannot go on, the function always gives one model, or it failed.
         """
-        return model_trainee(self._source, self._user, self.seed)
+        return model_trainee(self._source, self._user, self.seed, self.layers)
 
     def fresh_parameters(self, seed: int) -> Mapping[str, torch.Tensor]:
         """Of a new model of the function.

@@ -2,7 +2,8 @@
 
 A checkpoint names neither the optimizer's class nor its parameters. The class is told by the settings and
 the entries of the state (optimizer_kind.py), the parameters by their number and shapes, in the order of the
-model's. Where that does not tell, the --model function returns (model, loss, optimizer), which is loaded.
+model's: all of them, those that are not frozen, or those that the loss reaches. Where that does not tell,
+the --model function returns (model, loss, optimizer), which is loaded.
 """
 
 from __future__ import annotations
@@ -65,13 +66,14 @@ class ModelLosses:
         return Gradients(by_layer=found, loss=loss.detach())
 
 
-def model_trainee(source: ModelSource, shown: UserModel, seed: int) -> Trainee:
+def model_trainee(source: ModelSource, shown: UserModel, seed: int, reached: Sequence[str]) -> Trainee:
     """A model of its own that goes on training.
 
     Args:
         source: where it comes from.
         shown: the model that gradients are recomputed with, which must stay as it is.
         seed: of chance while the function is called.
+        reached: names of the parameters that the loss reaches.
 
     Raises:
         UsageError: the optimizer cannot go on, the function always gives one model, or it failed.
@@ -81,7 +83,7 @@ def model_trainee(source: ModelSource, shown: UserModel, seed: int) -> Trainee:
             user = source.loaded()
             if user.model is shown.model:
                 raise UsageError(SHARED)
-            part, note = _part(user, source.saved())
+            part, note = _part(user, source.saved(), reached)
     except (GuestFailed, Mismatch) as problem:
         raise UsageError(str(problem)) from problem
     host = Host(model=user.model, guest=source.guest, set_mode=user.model.train)
@@ -102,7 +104,9 @@ def model_trainee(source: ModelSource, shown: UserModel, seed: int) -> Trainee:
     )
 
 
-def _part(user: UserModel, saved: NumberedOptimizer | str) -> tuple[Part, tuple[str, ...]]:
+def _part(
+    user: UserModel, saved: NumberedOptimizer | str, reached: Sequence[str]
+) -> tuple[Part, tuple[str, ...]]:
     """The model's optimizer with the saved state in it, and what to say of it.
 
     Raises:
@@ -113,7 +117,7 @@ def _part(user: UserModel, saved: NumberedOptimizer | str) -> tuple[Part, tuple[
     if user.optimizer is not None:
         return _given(user, user.optimizer, saved), ()
     kind = optimizer_kind(saved.groups, saved.state.values())
-    names = _names(user, saved)
+    names = _names(user, saved, reached)
     parameters, rest = user.parameters, iter(names)
     groups = [{"params": [parameters[next(rest)] for _ in _numbers(group)]} for group in saved.groups]
     optimizer = getattr(torch.optim, kind)(groups, lr=1e-3)
@@ -133,16 +137,17 @@ def _given(user: UserModel, optimizer: torch.optim.Optimizer, saved: NumberedOpt
     return Part(name=MODEL, optimizer=optimizer, names=tuple(own[id(each)] for each in held))
 
 
-def _names(user: UserModel, saved: NumberedOptimizer) -> tuple[str, ...]:
+def _names(user: UserModel, saved: NumberedOptimizer, reached: Sequence[str]) -> tuple[str, ...]:
     """The checkpoint's names of the optimizer's parameters, in its order."""
     found: tuple[str, ...] | str = ""
     # Names in the groups are those of the training, which the checkpoint's may wrap.
     for names in (user.names, {name: name for name, _ in user.model.named_parameters()}):
-        known = [(names[name], each) for name, each in user.model.named_parameters()]
-        orders = [
-            {name: tuple(each.shape) for name, each in known},
-            {name: tuple(each.shape) for name, each in known if each.requires_grad},
-        ]
+        known = {names[name]: each for name, each in user.model.named_parameters()}
+        trained = {name: each for name, each in known.items() if each.requires_grad}
+        seen = {
+            names[name]: each for name, each in user.model.named_parameters() if user.names[name] in reached
+        }
+        orders = [{name: tuple(each.shape) for name, each in one.items()} for one in (known, trained, seen)]
         found = saved.names(orders)
         if not isinstance(found, str):
             return tuple(user.names.get(name, name) for name in found)
@@ -186,5 +191,5 @@ def _tensor(entry: Any) -> torch.Tensor:
 
 
 def _numbers(group: Mapping[str, Any]) -> Sequence[object]:
-    found: Sequence[object] = group["params"]
-    return found
+    found = group.get("params")
+    return found if isinstance(found, list) else []
