@@ -86,7 +86,8 @@ state; for any other, and for groups that name no parameters, return model, loss
   input-layer-norm        a layer norm for each slice of the input, without weights
   slice-gradient-scale    a tenth of the gradient of the slice's own columns; Adam cancels it
   slice-learning-rate     a tenth of each update of these columns
-  activity-learning-rate  half the learning rate while the slice is active in the newest rows
+  activity-learning-rate  half the learning rate while the slice is active in the newest rows; with
+                          --model, in those of the batch
   recycle-dead-units      dead ReLU units begin anew, at once and every 100 updates
 Zeros are counted outside the slice's own columns, at the end: over the last quarter of the steps.
 helps, harms: 5 points or more, and the 95 % interval over seeds leaves 0 out. no effect: the interval

@@ -32,7 +32,6 @@ AMBIGUOUS: Final = (
     "the optimizer names no parameters and its numbering fits several orders of the names; "
     "build it from named_parameters()"
 )
-SEVERAL: Final = f"{NOT_MATCHED}: there are {{}} optimizers"
 NOT_OWNED: Final = "no optimizer in the file owns this parameter"
 NOT_STEPPED: Final = "the optimizer has not stepped"
 NO_MOMENTUM: Final = "SGD without momentum keeps no state"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import head_of, reading, section_of
-from gradscope.read.optimizer_state import AMBIGUOUS, NO_OPTIMIZER, NOT_MATCHED, SEVERAL, proved_order
+from gradscope.read.optimizer_state import AMBIGUOUS, NO_OPTIMIZER, NOT_MATCHED, proved_order
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import plain_number, torch_archive
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BESIDE: Final = ("optimizer.pt", "optimizer.bin")
 """Where Hugging Face's Trainer and Accelerate write it, in the checkpoint's folder."""
+SEVERAL: Final = "the file holds {} optimizers, and the --model function gives one loss"
 SAVE_IT: Final = (
     "save it with the model: torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), "
     "'step': step}, path)"

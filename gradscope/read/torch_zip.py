@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
-from gradscope.read.optimizer_state import NO_OPTIMIZER, SEVERAL, NamedMoments, named_moments
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import StoredTensor
@@ -124,7 +124,7 @@ def _moments(weights: Mapping[str, StoredTensor], optimizer: object) -> NamedMom
     if optimizer is None:
         return NamedMoments(reason=NO_OPTIMIZER)
     if isinstance(optimizer, list) and len(optimizer) > 1:
-        return NamedMoments(reason=SEVERAL.format(len(optimizer)))
+        return NamedMoments(reason=f"{NOT_MATCHED}: there are {len(optimizer)} optimizers")
     return named_moments(optimizer, [weights], is_plain=True)
 
 

@@ -1,6 +1,8 @@
 """TRIAL: which remedy works on this very run, without one new step in the environment.
 
     a checkpoint and its buffer  -> stream.py    rows of this and the later buffers, in order of collection
+    or its stored rollouts       -> rollouts.py  epochs over one after the other
+    or rows for --model          -> model_feed.py  shuffled epochs
     its networks and optimizers  -> recompute/trainee.py, once as they were and once per remedy (arms.py)
     the same batches for all     -> training.py  zeros and loss of every gradient step
     seed by seed                 -> summary.py   difference to the training as it was, interval, verdict

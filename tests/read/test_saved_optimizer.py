@@ -94,7 +94,7 @@ def test_optimizers_of_stable_baselines(tmp_path: Path) -> None:
     assert_same(found, ppo.policy.optimizer.state_dict())
     sac = SAC("MlpPolicy", "Pendulum-v1", device="cpu", policy_kwargs={"net_arch": [4]})
     sac.save(tmp_path / "sac.zip")
-    assert "there are 2 optimizers" in str(saved_optimizer(tmp_path / "sac.zip"))
+    assert "holds 2 optimizers" in str(saved_optimizer(tmp_path / "sac.zip"))
 
 
 def test_no_optimizer_says_what_to_save(tmp_path: Path) -> None:

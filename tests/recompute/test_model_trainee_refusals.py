@@ -44,7 +44,7 @@ def test_no_optimizer_says_what_to_save(run: ModelRun, tmp_path: Path) -> None:
 
 def test_several_optimizers(run: ModelRun, tmp_path: Path) -> None:
     both = changed(run, tmp_path, lambda content: content.update(optimizer=[content["optimizer"]] * 2))
-    assert "there are 2 optimizers" in reason(both)
+    assert "holds 2 optimizers" in reason(both)
 
 
 def test_a_function_that_always_gives_one_model(run: ModelRun) -> None:

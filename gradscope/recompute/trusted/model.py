@@ -4,7 +4,7 @@ def digits():                                       # no arguments
     model = torch.nn.Sequential(...)                # as in training
     def loss(batch):                                # dict of tensors, as the batch file names them
         return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
-    return model, loss                              # or model, loss, optimizer: see model_trainee.py
+    return model, loss                              # or with its optimizer: see model_trainee.py
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RecomputedModel:
         Raises:
             UsageError: the user's code failed.
         """
-        noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
+        noise, rows = _chance(self.seed)
         again = networks_per_batch(self.num_batches)
         for place in range(self.num_batches):
             batch, start = self.drawing.batch(rows), noise.get_state()
@@ -133,7 +133,7 @@ class RecomputedModel:
             raise UsageError(str(problem)) from problem
 
     def _batches(self, user: UserModel) -> Iterator[BatchGradients]:
-        noise, rows = torch.Generator().manual_seed(self.seed), _rows_of(self.seed)
+        noise, rows = _chance(self.seed)
         for _ in range(self.num_batches):
             yield self._gradients(user, self.drawing.batch(rows), noise, rows)
 
@@ -186,7 +186,7 @@ def recompute_model(
         return Refusal(reason=problem)
     guest = Guest(folder=code)
     try:
-        with guest.turn(), borrowed(torch.Generator().manual_seed(seed), _rows_of(seed)):
+        with guest.turn(), borrowed(*_chance(seed)):
             source = ModelSource(guest=guest, function=function_of(spec), weights=weights, saved=saved)
             user = source.loaded()
         return _tried(_draft(source, user, rows, num=(batches, batch_size, seed)))
@@ -239,13 +239,12 @@ def _problem(rows: Mapping[str, Array], batches: int, batch_size: int | None, se
     return None if 0 <= seed <= MAX_SEED else f"the seed must be between 0 and {MAX_SEED}, not {seed}"
 
 
-def _rows_of(seed: int) -> np.random.RandomState:
-    return np.random.RandomState(seed)
+def _chance(seed: int) -> tuple[torch.Generator, np.random.RandomState]:
+    return torch.Generator().manual_seed(seed), np.random.RandomState(seed)
 
 
 def _clipping(gradients: Mapping[str, Array]) -> Clipping:
-    squares = [float(np.square(each, dtype=np.float64).sum()) for each in gradients.values()]
-    norm = float(np.sqrt(sum(squares)))
+    norm = float(np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in gradients.values())))
     if not np.isfinite(norm):
         return Clipping(reasons={"norm_before_clip": "it is not finite", "clip_coefficient": CLIPPING})
     return Clipping(norm_before_clip=norm, reasons={"clip_coefficient": CLIPPING})
