@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from gradscope.errors import UsageError
+from gradscope.read import open_file
 from gradscope.read.batch_file import read_batch
-from gradscope.read.state_dict import state_dict
 from gradscope.recompute import Refusal
 from gradscope.recompute.trusted.model import RecomputedModel, recompute_model
+from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,9 +136,16 @@ def own(folder: Path) -> Any:
         sys.modules.pop(NAME, None)
 
 
+def whole_state(folder: Path) -> Mapping[str, Any]:
+    """The checkpoint's, as ``run/recomputed.py`` hands it over."""
+    record = open_file(folder / "checkpoint.pt")
+    assert isinstance(record, Snapshot)
+    return record.state
+
+
 def recomputed(folder: Path, function: str = "make", **options: Any) -> Any:
     given = {"batches": 3, "batch_size": None, "seed": 4, "code": folder} | options
-    weights = given.pop("weights", None) or state_dict(folder / "checkpoint.pt")
+    weights = given.pop("weights", None) or whole_state(folder)
     return recompute_model(f"{NAME}:{function}", weights, read_batch(folder / "batch.pt"), **given)
 
 
@@ -207,7 +215,7 @@ def test_a_function_that_always_gives_one_model_has_no_fresh_one(folder: Path) -
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net.inner."])
 def test_names_of_wrapped_models_are_the_checkpoints(folder: Path, prefix: str) -> None:
-    weights = {prefix + name: each for name, each in state_dict(folder / "checkpoint.pt").items()}
+    weights = {prefix + name: each for name, each in whole_state(folder).items()}
     found = recomputed(folder, weights=weights)
     (one,) = found.batches()
     assert_same(one.gradients, {prefix + name: each for name, each in loop(folder, load=True).items()})
@@ -215,7 +223,7 @@ def test_names_of_wrapped_models_are_the_checkpoints(folder: Path, prefix: str) 
 
 
 def changed(folder: Path, change: Any) -> dict[str, Any]:
-    weights = dict(state_dict(folder / "checkpoint.pt").items())
+    weights = dict(whole_state(folder).items())
     change(weights)
     return weights
 
@@ -277,7 +285,7 @@ def test_a_dotted_function(folder: Path) -> None:
     ],
 )
 def test_what_the_spec_must_be(spec: str, line: str, folder: Path) -> None:
-    weights, rows = state_dict(folder / "checkpoint.pt"), read_batch(folder / "batch.pt")
+    weights, rows = whole_state(folder), read_batch(folder / "batch.pt")
     found = recompute_model(spec, weights, rows, batches=1, batch_size=None, seed=0, code=folder)
     assert found == Refusal(reason=line)
 
