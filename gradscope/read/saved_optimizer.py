@@ -71,16 +71,19 @@ def saved_optimizer(path: Path) -> SavedOptimizer | str:
         UnreadableFile: damaged, or changed since it was opened.
     """
     with reading(path):
-        kind = sniff.format_of(head_of(path))
-        if kind == sniff.SB3:
-            found = _of_sb3(path)
-        else:
-            found = None if kind == sniff.SAFETENSORS else optimizer_of(torch_archive(section_of(path)).value)
+        found = None if path.is_dir() else _of_file(path)
     if found is None:
         found = _beside(path)
     if isinstance(found, list):
         return SEVERAL.format(len(found))
     return f"{NO_OPTIMIZER}; {SAVE_IT}" if found is None else _optimizer(found)
+
+
+def _of_file(path: Path) -> object:
+    kind = sniff.format_of(head_of(path))
+    if kind == sniff.SB3:
+        return _of_sb3(path)
+    return optimizer_of(torch_archive(section_of(path)).value) if kind == sniff.TORCH else None
 
 
 def _of_sb3(path: Path) -> object:
@@ -92,7 +95,7 @@ def _of_sb3(path: Path) -> object:
 
 def _beside(path: Path) -> object:
     for name in BESIDE:
-        other = path.with_name(name)
+        other = path / name if path.is_dir() else path.with_name(name)
         if other.is_file():
             with reading(other):
                 if sniff.format_of(head_of(other)) == sniff.TORCH:

@@ -32,8 +32,8 @@ EPOCHS: Final = (
     "epoch's last, smaller batch is left out"
 )
 DRAWN: Final = (
-    "rows: {:,} of this step's buffer, each batch drawn anew from the seed, the same for every remedy; later "
-    "buffers are not drawn from"
+    "rows: {:,} of one replay buffer, each batch drawn anew from the seed, the same for every remedy; what "
+    "was collected later does not come in"
 )
 
 

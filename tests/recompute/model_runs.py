@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradscope.read import open_file
 from gradscope.read.batch_file import read_batch
 from gradscope.read.saved_optimizer import saved_optimizer
-from gradscope.read.state_dict import state_dict
 from gradscope.recompute.trusted.model import RecomputedModel, recompute_model
+from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,9 +99,11 @@ class ModelRun:
 
     def recomputed(self, *, function: str | None = None, batch_size: int | None = 8) -> RecomputedModel:
         """As ``run/recomputed.py`` asks for it."""
+        checkpoint = open_file(self.checkpoint)
+        assert isinstance(checkpoint, Snapshot)
         found = recompute_model(
             f"{NAME}:{function or self.function}",
-            state_dict(self.checkpoint),
+            checkpoint.state,
             read_batch(self.folder / "batch.pt"),
             batches=1,
             batch_size=batch_size,

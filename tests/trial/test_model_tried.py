@@ -185,7 +185,7 @@ def test_a_replay_buffer_and_an_optimizer_of_stable_baselines(tmp_path: Path) ->
     run_ = open_run(folder, settings=settings(tmp_path, "users_dqn:policy", batch_size=32))
     report = tried(run_, from_step=160, gradient_steps=80, seeds=2, remedies=["slice-normalizer"])
     none, normalizer = report.trials
-    assert any("this step's buffer, each batch drawn anew" in note for note in report.notes)
+    assert any("one replay buffer, each batch drawn anew" in note for note in report.notes)
     assert normalizer.verdict is TrialVerdict.HELPS
     assert none.zero_fraction is not None
     assert none.zero_fraction > (normalizer.zero_fraction or 0) + 0.1
