@@ -311,19 +311,6 @@ def test_nothing_runs(tmp_path: Path) -> None:
     assert marker.exists()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_torchscript_is_told_apart(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "script.pt")
-    with pytest.raises(UnreadableFile, match="TorchScript"):
-        open_file(tmp_path / "script.pt")
-
-
-def test_the_format_from_before_1_6_is_told_apart(tmp_path: Path) -> None:
-    path = saved(tmp_path / "old.pt", network().state_dict(), _use_new_zipfile_serialization=False)
-    with pytest.raises(UnreadableFile, match=r"before 1\.6"):
-        open_file(path)
-
-
 def altered(
     source: Path, target: Path, changes: dict[str, bytes | None], method: int = zipfile.ZIP_STORED
 ) -> Path:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from gradscope.read.state_dict import state_dict
 from torch import nn
 
 from gradscope.errors import UsageError
 from gradscope.read.batch_file import read_batch
-from gradscope.read.state_dict import state_dict
 from gradscope.recompute import Refusal
 from gradscope.recompute.trusted.model import RecomputedModel, recompute_model
 
