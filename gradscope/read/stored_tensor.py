@@ -119,7 +119,8 @@ class StoredTensor:
             array = flat.reshape(self.shape)
         else:
             steps = tuple(stride * flat.itemsize for stride in strides)
-            array = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False).copy()
+            # Not as_strided: it goes by the dtype's text, and float8_e5m2's means nothing to numpy.
+            array = np.ndarray(self.shape, flat.dtype, flat, strides=steps).copy()
         array = np.conjugate(array) if self.is_conjugated else array
         return np.negative(array) if self.is_negated else array
 

@@ -29,6 +29,7 @@ NO_TENSOR: Final = "is no plain tensor"
 TOO_LARGE: Final = "is a view of more elements than its file has bytes for"
 SCRIPT: Final = "torchscript"
 LIGHTNING: Final = "lightning"
+_OF_SCRIPTS: Final = ("__torch__.", "torch.jit._pickle.")
 _MAX_TOLD: Final = 3
 
 
@@ -64,10 +65,10 @@ def checkpoint_snapshot(path: Path, archive: TorchArchive, name: str) -> Snapsho
 
 
 def _code(archive: TorchArchive) -> tuple[str, ...]:
-    """Names of code that was not loaded; TorchScript's own are its modules'."""
-    return tuple(
-        each for each in archive.unknown if not (archive.is_script and each.startswith("__torch__."))
-    )
+    """Names of code that was not loaded; of TorchScript not those that every file of it has."""
+    if not archive.is_script:
+        return archive.unknown
+    return tuple(each for each in archive.unknown if not each.startswith(_OF_SCRIPTS))
 
 
 def _known_step(path: Path, value: object) -> KnownStep:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Tensor = StoredTensor | AbsentTensor
 
-SCRIPT_NOTE: Final = "TorchScript does not tell parameters from buffers: layers are {}"
+SCRIPT_NOTE: Final = "TorchScript does not tell parameters, buffers and other tensors apart: layers are {}"
 LIGHTNING_KEY: Final = "pytorch-lightning_version"
 _OPTIMIZERS: Final = ("optimizer_states",)
 _MAX_LISTED: Final = 5
