@@ -79,9 +79,9 @@ ROWS: Final = (
         format="torch-legacy",
         reader=sniff.TORCH_LEGACY,
         files="checkpoint.pt, .pth (before torch 1.6)",
-        tells="the same",
-        step="the same",
-        gradients="the same",
+        tells="weights of state dicts, nested ones and whole modules; moments; step",
+        step="key step, global_step, ...; name; folder",
+        gradients="as in torch",
     ),
     Row(
         format="lightning",
@@ -97,7 +97,7 @@ ROWS: Final = (
         files="model.pt (torch.jit.save)",
         tells="weights, types of modules",
         step="name; folder",
-        gradients="none",
+        gradients="recomputed with --model",
     ),
     Row(
         format="torch-export",
