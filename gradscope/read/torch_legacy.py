@@ -17,7 +17,7 @@ from gradscope.read.torch_pickle import TorchTable
 from gradscope.read.torch_storage import NUM_FIELDS, Claimed, Storage, claimed_storage
 
 if TYPE_CHECKING:
-    from gradscope.read.file_bytes import Section
+    from gradscope.read.file_bytes import Bytes, Section
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 VERSION: Final = 1001
@@ -79,8 +79,8 @@ class LegacyStorages:
             start=start,
         )
 
-    def place(self, keys: object, start: int) -> None:
-        """Give every storage its range; they begin at ``start``.
+    def place(self, keys: object, data: Bytes, start: int) -> None:
+        """Give every storage its range; they begin at ``start`` of ``data``, the whole file.
 
         Raises:
             Malformed: a storage is missing, not claimed, or of another size; or bytes are left.
@@ -89,7 +89,10 @@ class LegacyStorages:
             raise Malformed("does not list the storages that it refers to")
         for key in keys:
             claimed = self.claimed[key]
-            count = int.from_bytes(self.file.read(start, _COUNT_BYTES), "little")
+            # Not self.file.read: it opens the file each time, and there may be 20,000 of them.
+            if start + _COUNT_BYTES > len(data):
+                raise Malformed("ends before its last storage")
+            count = int.from_bytes(data[start : start + _COUNT_BYTES], "little", signed=True)
             if count != claimed.count:
                 raise Malformed(f"has a storage of {count} elements that claims {claimed.count}")
             size = count * claimed.width
@@ -117,7 +120,7 @@ def legacy_archive(file: Section) -> TorchArchive:
     storages = LegacyStorages(file=file)
     found, position = next_pickle(data, position, TorchTable().calls(), storages.storage)
     keys, position = next_pickle(data, position, {})
-    storages.place(keys.value, position)
+    storages.place(keys.value, data, position)
     return TorchArchive(value=found.value, unknown=found.unknown)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from gradscope.read.file_bytes import Malformed
 from gradscope.read.pickle_stubs import Global, Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 MAX_NAME: Final = 1_000
 """Characters of a dotted name; a longer one is made by nesting without end."""
-MAX_VISITS: Final = 20_000
-"""Modules looked at, shared ones each time they are met."""
+MAX_VISITS: Final = 100_000
+"""Modules of a file, shared ones each time they are met; more is made by sharing without end."""
+MAX_TENSORS: Final = 200_000
+"""Names of tensors of a file."""
 COMPILED: Final = "OptimizedModule"
 """What torch.compile wraps a module in; pickled as a call of it."""
 
@@ -34,6 +37,8 @@ class ModuleTensors:
     """Each tensor once, under its first name."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Class of the module that owns a tensor, by the tensor's name."""
+    num_visits: int = 0
+    """Modules looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,30 +55,42 @@ def is_module(value: object) -> bool:
 
 
 def module_tensors(module: Stub) -> ModuleTensors:
-    """Tensors of a pickled module."""
+    """Tensors of a pickled module.
+
+    Raises:
+        Malformed: modules are shared without end.
+    """
     state: dict[str, Tensor] = {}
     parameters: dict[str, Tensor] = {}
     types: dict[str, str] = {}
     seen: set[int] = set()
+    met = 0
     for each in _visits(_Visit(prefix="", module=module)):
+        met += 1
         known = attributes(each.module)
         own = _tensors(known.get("_parameters"))
         passing = _names(known.get("_non_persistent_buffers_set"))
         buffers = {k: v for k, v in _tensors(known.get("_buffers")).items() if k not in passing}
         state |= {f"{each.prefix}{name}": tensor for name, tensor in (own | buffers).items()}
+        _check(met, len(state))
         for name, tensor in own.items():
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 parameters[each.prefix + name] = tensor
                 types[each.prefix + name] = _type(each.module)
-    return ModuleTensors(state=state, parameters=parameters, types=types)
+    return ModuleTensors(state=state, parameters=parameters, types=types, num_visits=met)
 
 
 def script_tensors(root: Stub) -> ModuleTensors:
-    """Tensors of a TorchScript object; parameters are those that require a gradient, if any does."""
+    """Tensors of a TorchScript object; parameters are those that require a gradient, if any does.
+
+    Raises:
+        Malformed: objects are shared without end.
+    """
     state: dict[str, Tensor] = {}
     types: dict[str, str] = {}
-    for each in _visits(_Visit(prefix="", module=root)):
+    for met, each in enumerate(_visits(_Visit(prefix="", module=root))):
+        _check(met, len(state))
         for name, tensor in _tensors(attributes(each.module)).items():
             state[each.prefix + name] = tensor
             types[each.prefix + name] = _type(each.module)
@@ -90,10 +107,9 @@ def is_script(value: object) -> bool:
 
 def _visits(first: _Visit) -> Iterator[_Visit]:
     """The module and all below it, depth first in their order."""
-    waiting, met = [first], 0
-    while waiting and met < MAX_VISITS:
+    waiting = [first]
+    while waiting:
         each = waiting.pop()
-        met += 1
         yield each
         above = (*each.above, id(each.module))
         inner = [
@@ -102,6 +118,11 @@ def _visits(first: _Visit) -> Iterator[_Visit]:
             if id(child) not in above and len(each.prefix) < MAX_NAME
         ]
         waiting.extend(reversed(inner))
+
+
+def _check(num_visits: int, num_tensors: int) -> None:
+    if num_visits > MAX_VISITS or num_tensors > MAX_TENSORS:
+        raise Malformed("holds modules that hold each other without end", "Save its state_dict() instead.")
 
 
 def _children(module: Stub) -> list[tuple[str, Stub]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, StoredTensor]
     Path = tuple[str, ...]
 
+MAX_OPTIMIZERS: Final = 16
 MAX_NETWORKS: Final = 12
 """More have too many neighbours that an optimizer could own together."""
 _NOISE: Final = re.compile(r"optimizers?|optims?|opts?|states?|dict|nets?|networks?|models?|agent|policy")
@@ -32,6 +33,8 @@ def optimizer_moments(content: Content, weights: Tensors) -> list[NamedMoments]:
     """
     if not content.optimizers:
         return [NamedMoments(reason=NO_OPTIMIZER)]
+    if len(content.optimizers) > MAX_OPTIMIZERS:
+        return [NamedMoments(reason=f"{NOT_MATCHED}: there are {len(content.optimizers)} optimizers")]
     names = {id(tensor): name for name, tensor in content.state.items()}
     plain = {path: _plain(each, names) for path, each in content.optimizers.items()}
     if len(plain) == 1:

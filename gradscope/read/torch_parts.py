@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from gradscope.read.file_bytes import Malformed
+from gradscope.read.numpy_pickle import as_array
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
-from gradscope.read.torch_module import is_module, module_tensors
+from gradscope.read.torch_module import MAX_VISITS, is_module, module_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,15 +69,25 @@ class Parts:
 
 
 def parts_of(value: object) -> Parts:
-    """Look through dicts, lists and objects; a dict that holds tensors of a network is not entered."""
+    """Look through dicts, lists and objects, each once; optimizers and modules are not entered.
+
+    Raises:
+        Malformed: modules are shared without end.
+    """
     networks: list[Part] = []
     optimizers: dict[Path, object] = {}
     loose: list[str] = []
+    met = 0
     for path, each in _containers(value):
         if is_optimizer(each):
             optimizers[path] = each
         elif isinstance(each, Stub) and is_module(each):
             found = module_tensors(each)
+            met += found.num_visits
+            if met > MAX_VISITS:
+                raise Malformed(
+                    "holds modules that hold each other without end", "Save its state_dict() instead."
+                )
             networks.append(
                 Part(
                     path=path,
@@ -132,7 +144,31 @@ def _tensors(value: object) -> dict[str, Tensor]:
     known = attributes(value) if isinstance(value, Stub) else value
     if not is_text_keyed(known):
         return {}
-    return {name: each for name, each in known.items() if isinstance(each, (StoredTensor, AbsentTensor))}
+    found: dict[str, Tensor] = {}
+    for name, each in known.items():
+        if isinstance(each, (StoredTensor, AbsentTensor)):
+            found[name] = each
+        elif known is value and _NETWORK.fullmatch(name) and (reason := _no_tensor(each)):
+            found[name] = AbsentTensor(reason=reason)
+    # What stands for a tensor counts only beside tensors: a dict of settings may have such names too.
+    return (
+        found
+        if any(isinstance(each, StoredTensor) for each in found.values())
+        else _absent_only(found, known)
+    )
+
+
+def _absent_only(found: Mapping[str, Tensor], known: Mapping[str, object]) -> dict[str, Tensor]:
+    return {name: each for name, each in found.items() if each is known[name]}
+
+
+def _no_tensor(value: object) -> str | None:
+    """Why an entry of a state dict is no tensor, where it may stand for one: sharded tensors, arrays."""
+    if as_array(value) is not None:
+        return "is a numpy array, not a tensor"
+    if isinstance(value, Stub) and not is_module(value) and "param_groups" not in attributes(value):
+        return f"is an object of {value}, which only its own code can make"
+    return None
 
 
 def _is_network(path: Path, own: Mapping[str, Tensor], value: object) -> bool:

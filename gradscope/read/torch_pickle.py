@@ -34,7 +34,7 @@ _UTILS: Final = "torch._utils"
 ON_META: Final = "lies on the meta device: the file holds no data of it"
 NOT_INITIALISED: Final = "is a parameter of a lazy module that has seen no input yet"
 NESTED: Final = "is a nested tensor, which is not one array"
-IN_CODE: Final = "is a {}: code that was not loaded would make it"
+IN_CODE: Final = "is an object of {}, which only its own code can make"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

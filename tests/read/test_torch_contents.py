@@ -217,3 +217,20 @@ def test_dicts_that_hold_themselves(tmp_path: Path) -> None:
     content["again"] = content
     content["list"] = [content, [content]]
     assert len(opened(tmp_path / "c.pt", content).layers) == 4
+
+
+def test_what_stands_for_a_tensor_is_told(tmp_path: Path) -> None:
+    content = {"a.weight": torch.ones(2), "b.weight": np.ones(2), "c.weight": argparse.Namespace(x=1)}
+    snapshot = opened(tmp_path / "m.pt", {"model": content, "weights.lr": 1.0})
+    assert list(snapshot.layers) == ["a.weight"]
+    assert snapshot.notes[:2] == (
+        "not read: b.weight is a numpy array, not a tensor",
+        "not read: c.weight is an object of argparse.Namespace, which only its own code can make",
+    )
+
+
+def test_more_optimizers_than_any_training_has(tmp_path: Path) -> None:
+    model = network()
+    many = [torch.optim.Adam(model.parameters()).state_dict() for _ in range(50)]
+    snapshot = opened(tmp_path / "m.pt", {"model": model.state_dict(), "optimizers": many})
+    assert "there are 50 optimizers" in snapshot.layers["0.weight"].reasons["moments"]

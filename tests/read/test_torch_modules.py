@@ -122,9 +122,8 @@ def test_modules_shared_without_end(tmp_path: Path) -> None:
     for _ in range(60):
         model = nn.ModuleList([model, model])
     torch.save(model, tmp_path / "m.pt")
-    snapshot: Any = open_file(tmp_path / "m.pt")
-    assert len(snapshot.layers) == 2
-    assert len(snapshot.state) < 50_000
+    with pytest.raises(UnreadableFile, match="hold each other without end"):
+        open_file(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize(
