@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+import samples_torch
 import torch
 from safetensors.torch import save_file
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 RECORDS: Final[Mapping[str, str]] = {
     "sb3": "Snapshot",
     "torch": "Snapshot",
+    "torch-legacy": "Snapshot",
+    "torch-export": "Snapshot",
     "safetensors": "Snapshot",
     "gradscope": "Snapshot",
     "gradscope-timeline": "Timeline",
@@ -68,6 +71,8 @@ def timeline_file(folder: Path, _: object) -> Path:
 SAMPLES: Final[Mapping[str, Maker]] = {
     "sb3": lambda _, sb3_files: sb3_files("DQN") / "rl_model_64_steps.zip",
     "torch": torch_file,
+    "torch-legacy": samples_torch.legacy_file,
+    "torch-export": samples_torch.exported_file,
     "safetensors": safetensors_file,
     "gradscope": recorder_file,
     "gradscope-timeline": timeline_file,

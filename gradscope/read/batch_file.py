@@ -19,6 +19,7 @@ from gradscope.read.pickle_stubs import Stub, is_text_keyed
 from gradscope.read.safetensors_file import safetensors_content
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import torch_archive
+from gradscope.read.torch_legacy import legacy_archive
 from gradscope.read.zip_members import zip_members
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_batch(path: Path, keys: Mapping[str, str] | None = None) -> Mapping[str
     """Arrays of the file by name, in file order, all of one first dimension.
 
     Args:
-        path: .pt (zip), .npz or .npy (uncompressed), .safetensors; told by the first bytes.
+        path: .pt, .npz or .npy (uncompressed), .safetensors; told by the first bytes.
         keys: the name a loss function asks for -> the file's; only these are taken. None: all.
 
     Raises:
@@ -74,6 +75,8 @@ def _entries(path: Path) -> dict[str, object]:
         return _zipped(file)
     if sniff.format_of(head) in {sniff.SAFETENSORS, sniff.RECORDER}:
         return dict(safetensors_content(file).tensors)
+    if sniff.format_of(head) == sniff.TORCH_LEGACY:
+        return _named(legacy_archive(file).value)
     raise Malformed("is no batch file", ADVICE)
 
 

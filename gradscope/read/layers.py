@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from gradscope.read.stored_tensor import OnDemand, StoredTensor
+from gradscope.read.stored_tensor import AbsentTensor, OnDemand, StoredTensor
 from gradscope.records import Layer, Origin
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class StoredLayer:
     moments: Moments | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = Origin.NONE
+    module: str | None = None
+    """Class of the module that owns it."""
+    absent: AbsentTensor | None = None
+    """Its weight, where that cannot be read."""
 
     def layer(self) -> Layer:
         """Read it.
@@ -42,17 +46,19 @@ class StoredLayer:
         Raises:
             UnreadableFile: the file changed, or cannot be opened any more.
         """
-        known = self.weight or self.gradient
+        known = self.weight or self.gradient or self.absent
         assert known is not None
+        assert known.shape is not None
         return Layer(
             name=self.name,
             shape=known.shape,
-            dtype=known.dtype,
+            dtype=known.dtype or "unknown",
             weight=self.weight.array() if self.weight else None,
             gradient=self.gradient.array() if self.gradient else None,
             moments=_arrays(self.moments) if self.moments else {},
             moment_settings=self.moments.settings if self.moments else {},
             origin=self.origin,
+            module=self.module,
             reasons=self.reasons,
         )
 
@@ -72,12 +78,17 @@ def lazy_state(tensors: Mapping[str, StoredTensor]) -> Mapping[str, NDArray[Any]
     return OnDemand({name: each.array for name, each in tensors.items()})
 
 
-def parameters(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
-    """The tensors an optimizer can move: no statistics, no integers, nothing beyond its bytes."""
+def parameters(tensors: Mapping[str, StoredTensor], *, is_told: bool = False) -> Mapping[str, StoredTensor]:
+    """The tensors an optimizer can move: no statistics, no integers, nothing beyond its bytes.
+
+    ``is_told``: the file itself tells parameters from buffers, and these are parameters.
+    """
     return {
         name: tensor
         for name, tensor in tensors.items()
-        if tensor.is_floating and tensor.is_bounded and name.rpartition(".")[2] not in BUFFER_NAMES
+        if tensor.is_floating
+        and tensor.is_bounded
+        and (is_told or name.rpartition(".")[2] not in BUFFER_NAMES)
     }
 
 

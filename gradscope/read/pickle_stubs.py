@@ -79,7 +79,7 @@ def checked_key(key: object) -> object:
     Raises:
         Malformed: a nested or endless tuple, or something that cannot be a key.
     """
-    if isinstance(key, (*_PLAIN_KEYS, Global, Stub)):
+    if isinstance(key, (*_PLAIN_KEYS, Global, Stub)) or type(key).__hash__ is object.__hash__:
         return key
     if isinstance(key, tuple) and len(key) <= MAX_KEY_ITEMS:
         if all(isinstance(item, (*_PLAIN_KEYS, Global, Stub)) for item in key):

@@ -11,7 +11,8 @@ from gradscope.read.optimizer_state import AMBIGUOUS, NO_OPTIMIZER, NOT_MATCHED,
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import plain_number, torch_archive
-from gradscope.read.torch_zip import optimizer_of
+from gradscope.read.torch_content import content_of
+from gradscope.read.torch_legacy import legacy_archive
 from gradscope.read.zip_members import zip_members
 
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ def _of_file(path: Path) -> object:
     kind = sniff.format_of(head_of(path))
     if kind == sniff.SB3:
         return _of_sb3(path)
-    return optimizer_of(torch_archive(section_of(path)).value) if kind == sniff.TORCH else None
+    if kind not in {sniff.TORCH, sniff.TORCH_LEGACY}:
+        return None
+    archive = (torch_archive if kind == sniff.TORCH else legacy_archive)(section_of(path))
+    found = list(content_of(archive).optimizers.values())
+    return found[0] if len(found) == 1 else found or None
 
 
 def _of_sb3(path: Path) -> object:

@@ -11,22 +11,34 @@ from typing import Final
 
 SB3: Final = "sb3"
 TORCH: Final = "torch"
+TORCH_LEGACY: Final = "torch-legacy"
+TORCH_EXPORT: Final = "torch-export"
 SAFETENSORS: Final = "safetensors"
 RECORDER: Final = "gradscope"
 TIMELINE: Final = "gradscope-timeline"
 ROLLOUT: Final = "gradscope-rollout"
 BUFFER: Final = "sb3-buffer"
 NORMALIZER: Final = "vec-normalize"
-FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER)
+FORMATS: Final = (
+    *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS),
+    *(RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER),
+)
 
-LEGACY_TORCH: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
+_LEGACY_TORCH: Final = re.compile(
+    rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e", re.DOTALL
+)
+"""A pickle of torch's magic number, of any protocol (4 and later frame it)."""
+_TAR: Final = (b"ustar", 257)
 _ZIP: Final = b"PK\x03\x04"
 _ZIP_HEADER_BYTES: Final = 30
 _SB3_MEMBER: Final = re.compile(rb"data|policy\.pth|[\w.]*optimizer\.pth|pytorch_variables\.pth|_stable_.*")
 _TORCH_MEMBER: Final = re.compile(rb"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.\w+|\.data/.*)")
+_EXPORT_MEMBER: Final = re.compile(
+    rb"[^/]+/(archive_format|archive_version|models/.*|data/(weights|constants|sample_inputs|aotinductor)/.*)"
+)
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".ckpt", ".zip", ".pkl", ".safetensors"}
+_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors"}
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -60,8 +72,12 @@ def strange_content(head: bytes) -> tuple[str, str]:
     """What is wrong with a file whose name promises what its first bytes do not keep; what to try."""
     if not head:
         return "is empty", "It may be still being written, or the disk was full."
-    if head.startswith(LEGACY_TORCH):
-        return "is in torch's format from before 1.6", "Load it with torch and save it again."
+    word, place = _TAR
+    if head[place : place + len(word)] == word:
+        return (
+            "is a tar: packed files, or torch's format from before 0.1.10",
+            "Unpack it, or save it anew with torch.",
+        )
     if head.startswith(_ZIP):
         return f"is a zip of no known layout (first member {_first_member(head)[:80]!r})", ""
     return f"begins like no known format: {head[:8]!r}", "Copy it again, or leave it out."
@@ -84,10 +100,12 @@ def _zip_format(head: bytes) -> str | None:
     member = _first_member(head)
     if _SB3_MEMBER.fullmatch(member):
         return SB3
+    if _EXPORT_MEMBER.fullmatch(member):
+        return TORCH_EXPORT
     return TORCH if _TORCH_MEMBER.fullmatch(member) else None
 
 
 def _pickle_format(head: bytes) -> str | None:
-    if head.startswith(LEGACY_TORCH):
-        return None
+    if _LEGACY_TORCH.match(head):
+        return TORCH_LEGACY
     return NORMALIZER if b"VecNormalize" in head[:256] else BUFFER

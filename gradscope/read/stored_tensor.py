@@ -30,6 +30,7 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "float16": 2,
     "float32": 4,
     "float64": 8,
+    "complex32": 4,
     "complex64": 8,
     "complex128": 16,
     "bfloat16": 2,
@@ -37,6 +38,7 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "float8_e4m3fnuz": 1,
     "float8_e5m2": 1,
     "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1,
 }
 """Bytes an element takes, for every dtype that is read."""
 _OF_ML_DTYPES: Final = ("bfloat16", "float8_")
@@ -53,7 +55,7 @@ class Readable(Protocol):
         """Exactly these bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class StoredTensor:
     """Where a tensor's elements lie; bounds have been checked against the bytes there are."""
 
@@ -70,16 +72,24 @@ class StoredTensor:
     is_big_endian: bool = False
     is_conjugated: bool = False
     is_negated: bool = False
+    requires_grad: bool = False
+    """As the file says; state dicts are saved detached and never say so."""
+    room: int = 0
+    """Bytes of the whole file: an expanded view may take as many."""
+    made: Callable[[], NDArray[Any]] | None = None
+    """How its elements are made where they do not lie in the file as they are (quantised, sparse)."""
 
     @property
     def is_floating(self) -> bool:
-        """Whether its elements can be trained."""
-        return self.dtype.startswith(("float", "bfloat", "complex"))
+        """Whether its elements can be trained; quantised ones stand for such."""
+        return self.dtype.startswith(("float", "bfloat", "complex", "qint", "quint"))
 
     @property
     def is_bounded(self) -> bool:
         """Whether it has no more elements than the file has bytes for (an expanded view can)."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype] <= self.bytes.size
+        if self.made is not None:
+            return True
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype] <= max(self.bytes.size, self.room)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -96,23 +106,32 @@ class StoredTensor:
             return self._read()
 
     def _read(self) -> NDArray[Any]:
+        if self.made is not None:
+            return self.made()
         width = ITEM_BYTES[self.dtype]
         strides = self.strides or contiguous_strides(self.shape)
         span = spanned(self.shape, strides)
         if not self.is_bounded:
             raise Malformed(f"has a tensor of shape {self.shape} over {self.bytes.size} bytes")
-        if not span:
-            return np.empty(self.shape, _real_dtype(self.dtype))
-        flat = np.frombuffer(self.bytes.read(self.offset * width, span * width), _real_dtype(self.dtype))
-        if self.is_big_endian != (sys.byteorder == "big"):
-            flat = flat.byteswap()
-        if strides == contiguous_strides(self.shape):
+        content = self.bytes.read(self.offset * width, span * width) if span else b""
+        flat = _elements(content, self.dtype, is_big_endian=self.is_big_endian)
+        if not span or strides == contiguous_strides(self.shape):
             array = flat.reshape(self.shape)
         else:
-            steps = tuple(stride * width for stride in strides)
-            array = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False).copy()
+            steps = tuple(stride * flat.itemsize for stride in strides)
+            # Not as_strided: it goes by the dtype's text, and float8_e5m2's means nothing to numpy.
+            array = np.ndarray(self.shape, flat.dtype, flat, strides=steps).copy()
         array = np.conjugate(array) if self.is_conjugated else array
         return np.negative(array) if self.is_negated else array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AbsentTensor:
+    """A tensor whose elements cannot be had, and what is known of it."""
+
+    reason: str
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,6 +147,14 @@ def spanned(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
     if 0 in shape:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
+def _elements(content: bytes, dtype: str, *, is_big_endian: bool) -> NDArray[Any]:
+    """Numpy has no complex32: its pairs of float16 become complex64, which holds each of them exactly."""
+    flat = np.frombuffer(content, "float16" if dtype == "complex32" else _real_dtype(dtype))
+    if is_big_endian != (sys.byteorder == "big"):
+        flat = flat.byteswap()
+    return flat.astype(np.float32).view(np.complex64) if dtype == "complex32" else flat
 
 
 def _real_dtype(name: str) -> np.dtype[Any]:

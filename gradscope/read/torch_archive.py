@@ -11,25 +11,28 @@ from gradscope.read.numpy_pickle import as_array
 from gradscope.read.pickle_stubs import Stub, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.stored_tensor import StoredTensor
+from gradscope.read.torch_module import module_tensors
 from gradscope.read.torch_pickle import TorchTable
+from gradscope.read.torch_storage import ZipStorages
 from gradscope.read.zip_members import wanted, zip_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradscope.read.file_bytes import Section
+    from gradscope.read.safe_pickle import Unpickled
     from gradscope.read.zip_members import Member
 
 MAX_PICKLE_BYTES: Final = 256 << 20
 """The structure alone; tensors lie outside of it. 20,000 tensors take about 3 MB."""
-MAX_NAME: Final = 1_000
-"""Characters of a dotted name; a longer one is made by nesting without end."""
 TORCH_DETAILS: Final = re.compile(
-    r"torch\.(\w+Storage|storage\.\w+|device|Size|strided|(b?float|u?int|complex|q|bool)\w*|half|double|long)"
-    r"|torch\.serialization\._get_layout|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.\w+|numpy\.ndarray"
+    r"torch\.(\w+Storage|storage\.\w+|device|Size|strided|per_\w+_affine|Tensor"
+    r"|(b?float|u?int|complex|q|bool|bits)\w*|half|double|long)"
+    r"|torch\.serialization\._get_layout|torch\._(utils|tensor)\._rebuild_\w+|torch\.nn\.parameter\.\w+"
+    r"|numpy\.ndarray|(__)?builtin(s|__)\.set"
 )
 """Names that the contents of honest checkpoints refer to."""
-_MAX_MODULES: Final = 100_000
+CONSTANTS: Final = "constants.pkl"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +41,10 @@ class TorchArchive:
 
     value: object
     unknown: tuple[str, ...]
+    is_script: bool = False
+    """Whether torch.jit.save wrote it."""
+    constants: tuple[object, ...] = ()
+    """Of TorchScript: values its code refers to by number."""
 
 
 def torch_archive(archive: Section) -> TorchArchive:
@@ -52,21 +59,24 @@ def torch_archive(archive: Section) -> TorchArchive:
     if len(roots) != 1:
         raise Malformed(f"is no torch archive: {len(roots)} of its members are a data.pkl")
     folder = roots[0].removesuffix("data.pkl")
-    if f"{folder}constants.pkl" in members:
-        raise Malformed("is a TorchScript archive", "Save model.state_dict() with torch.save instead.")
-    table = TorchTable(members=members, folder=folder, is_big_endian=_is_big_endian(members, folder))
-    content = wanted(members, roots[0]).content(MAX_PICKLE_BYTES)
-    found = unpickled(content, table.calls(), table.storage)
-    return TorchArchive(value=found.value, unknown=found.unknown)
+    found = _pickle(members, folder, "data")
+    if f"{folder}{CONSTANTS}" not in members:
+        return TorchArchive(value=found.value, unknown=found.unknown)
+    constants = _pickle(members, folder, "constants").value
+    return TorchArchive(
+        value=found.value,
+        unknown=found.unknown,
+        is_script=True,
+        constants=constants if isinstance(constants, tuple) else (),
+    )
 
 
 def tensors_of(value: object) -> Mapping[str, StoredTensor]:
     """Named tensors of a state dict, or parameters of a pickled module; empty for anything else."""
-    if isinstance(value, Stub):
-        return _module_parameters(value)
-    if not is_text_keyed(value):
+    entries: object = module_tensors(value).parameters if isinstance(value, Stub) else value
+    if not is_text_keyed(entries):
         return {}
-    return {name: tensor for name, tensor in value.items() if isinstance(tensor, StoredTensor)}
+    return {name: tensor for name, tensor in entries.items() if isinstance(tensor, StoredTensor)}
 
 
 def plain_number(value: object) -> object:
@@ -77,21 +87,12 @@ def plain_number(value: object) -> object:
     return array.item() if array is not None and array.shape == () else value
 
 
-def _module_parameters(module: Stub) -> Mapping[str, StoredTensor]:
-    """Parameters of a module saved whole, by dotted name; shared and cyclic modules once."""
-    found: dict[str, StoredTensor] = {}
-    waiting: list[tuple[str, object]] = [("", module)]
-    seen: set[int] = set()
-    while waiting and len(seen) < _MAX_MODULES:
-        prefix, each = waiting.pop()
-        if not isinstance(each, Stub) or id(each) in seen or not is_text_keyed(each.state):
-            continue
-        seen.add(id(each))
-        parameters, children = each.state.get("_parameters"), each.state.get("_modules")
-        found |= {f"{prefix}{name}": tensor for name, tensor in tensors_of(parameters).items()}
-        if is_text_keyed(children) and len(prefix) < MAX_NAME:
-            waiting.extend((f"{prefix}{name}.", child) for name, child in reversed(children.items()))
-    return found
+def _pickle(members: Mapping[str, Member], folder: str, name: str) -> Unpickled:
+    """data.pkl with its storages in data/, constants.pkl with those in constants/."""
+    storages = ZipStorages(members=members, folder=f"{folder}{name}/")
+    table = TorchTable(is_big_endian=_is_big_endian(members, folder))
+    content = wanted(members, f"{folder}{name}.pkl").content(MAX_PICKLE_BYTES)
+    return unpickled(content, table.calls(), storages.storage)
 
 
 def _is_big_endian(members: Mapping[str, Member], folder: str) -> bool:

@@ -35,6 +35,11 @@ def test_a_dict_of_tensors(tmp_path: Path) -> None:
     assert_rows(read_batch(tmp_path / "batch.pt"), {"x": X, "y": Y})
 
 
+def test_what_torch_wrote_before_1_6(tmp_path: Path) -> None:
+    torch.save({"x": X, "y": Y}, tmp_path / "batch.pt", _use_new_zipfile_serialization=False)
+    assert_rows(read_batch(tmp_path / "batch.pt"), {"x": X, "y": Y})
+
+
 def test_a_pair_and_a_single_tensor(tmp_path: Path) -> None:
     torch.save((X, Y), tmp_path / "pair.pt")
     assert_rows(read_batch(tmp_path / "pair.pt"), {"0": X, "1": Y})

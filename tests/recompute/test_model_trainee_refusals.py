@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,7 +44,11 @@ def test_no_optimizer_says_what_to_save(run: ModelRun, tmp_path: Path) -> None:
 
 
 def test_several_optimizers(run: ModelRun, tmp_path: Path) -> None:
-    both = changed(run, tmp_path, lambda content: content.update(optimizer=[content["optimizer"]] * 2))
+    both = changed(
+        run,
+        tmp_path,
+        lambda content: content.update(optimizer=[content["optimizer"], deepcopy(content["optimizer"])]),
+    )
     assert "holds 2 optimizers" in reason(both)
 
 
