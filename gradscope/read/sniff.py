@@ -17,7 +17,8 @@ TIMELINE: Final = "gradscope-timeline"
 ROLLOUT: Final = "gradscope-rollout"
 BUFFER: Final = "sb3-buffer"
 NORMALIZER: Final = "vec-normalize"
-FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER)
+D3RLPY: Final = "d3rlpy"
+FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER, D3RLPY)
 
 LEGACY_TORCH: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 _ZIP: Final = b"PK\x03\x04"
@@ -25,8 +26,10 @@ _ZIP_HEADER_BYTES: Final = 30
 _SB3_MEMBER: Final = re.compile(rb"data|policy\.pth|[\w.]*optimizer\.pth|pytorch_variables\.pth|_stable_.*")
 _TORCH_MEMBER: Final = re.compile(rb"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.\w+|\.data/.*)")
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
+_D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
+"""A dict whose first entry is ``torch``, and bytes."""
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".ckpt", ".zip", ".pkl", ".safetensors"}
+_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"}
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -90,4 +93,6 @@ def _zip_format(head: bytes) -> str | None:
 def _pickle_format(head: bytes) -> str | None:
     if head.startswith(LEGACY_TORCH):
         return None
+    if _D3RLPY.match(head):
+        return D3RLPY
     return NORMALIZER if b"VecNormalize" in head[:256] else BUFFER

@@ -84,8 +84,8 @@ class Found:
         return any(folder.is_relative_to(each) for each in self.folders)
 
     def relative(self, path: Path) -> str:
-        """Name of a file as reports show it: relative to PATH."""
-        return path.relative_to(self.base).as_posix()
+        """Name of a file as reports show it: relative to PATH, or PATH's own."""
+        return path.name if path == self.base else path.relative_to(self.base).as_posix()
 
     def add_unreadable(self, error: UnreadableFile) -> None:
         """List a file that broke, or changed, when more of it was read."""
@@ -107,6 +107,7 @@ def find(
     found = _paths_found(paths)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
+    homes = _homes(found)
     kept = 0
     for number, path in enumerate(found.artifacts):
         if progress:
@@ -114,8 +115,9 @@ def find(
         record = _opened(path, found)
         if record is None:
             continue
-        name = path.parent.relative_to(found.base).as_posix()
-        files = runs.setdefault(path.parent, RunFiles(run=name, folder=path.parent))
+        home = homes.of(path, record)
+        name = home.relative_to(found.base).as_posix()
+        files = runs.setdefault(home, RunFiles(run=name, folder=home))
         kept += _file(record, files, kept, found.keys)
     if progress:
         progress("reading", len(found.artifacts), len(found.artifacts))
@@ -133,7 +135,7 @@ def _paths_found(paths: Sequence[Path]) -> Found:
         if not os.path.lexists(path):
             message = f"{path}: no such file or folder. Check the PATH."
             raise UsageError(message)
-    ordinary = [path.is_dir() and folder_reader(path) is None for path in paths]
+    ordinary = [path.is_dir() and not _is_whole(path) for path in paths]
     absolute = [_absolute(path) for path in paths]
     folders = [path if is_folder else path.parent for path, is_folder in zip(absolute, ordinary, strict=True)]
     base = Path(os.path.commonpath(folders))
@@ -141,11 +143,44 @@ def _paths_found(paths: Sequence[Path]) -> Found:
     for path, is_folder in zip(absolute, ordinary, strict=True):
         if is_folder:
             found.folders.append(path)
+            found.named.extend([path] if folder_reader(path) is not None else [])
             found.artifacts.update(_walk(path, found))
         else:
             found.named.append(path)
             found.artifacts.update(_with_siblings(path))
     return found
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder is one artifact with all that lies in it."""
+    reader = folder_reader(folder)
+    return isinstance(reader, FolderReader) and reader.is_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Homes:
+    """Folders of runs, where checkpoints are folders themselves."""
+
+    artifacts: frozenset[Path]
+    """Folders that are opened as one."""
+    holders: frozenset[Path]
+    """Folders that hold such, at any depth."""
+    base: Path
+
+    def of(self, path: Path, record: object) -> Path:
+        """The folder of the run that a file or a folder belongs to: the one it lies in.
+
+        A folder with a run's own record is that run (d3rlpy's logs), and so is one that holds folders of
+        checkpoints and a model beside them (what a Trainer was told to write to).
+        """
+        is_run = isinstance(record, Timeline) or path in self.holders or path == self.base
+        return path if path in self.artifacts and is_run else path.parent
+
+
+def _homes(found: Found) -> _Homes:
+    artifacts = frozenset(path for path, parts in found.artifacts.items() if parts != (path,))
+    holders = frozenset(parent for path in artifacts for parent in path.parents)
+    return _Homes(artifacts=artifacts, holders=holders, base=found.base)
 
 
 def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]:
@@ -161,7 +196,7 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
         taken: frozenset[Path] = frozenset()
         reader = folder_reader(here)
-        if isinstance(reader, FolderReader) and here != folder:
+        if isinstance(reader, FolderReader):
             parts = reader.parts(here)
             yield here, parts
             if reader.is_whole:

@@ -1,0 +1,138 @@
+"""Checkpoints of Hugging Face's Trainer: weights, optimizer.pt and trainer_state.json in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gradscope.read.checked_json import number, table
+from gradscope.read.file_bytes import Foreign, Malformed, reading
+from gradscope.read.folder_files import json_object, names_in, part_of, parts_named
+from gradscope.read.grouped_moments import moments_in_groups
+from gradscope.read.layers import StoredLayer, lazy_layers, lazy_state, parameters
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NamedMoments
+from gradscope.read.sharded import Weights, file_weights, index_name, sharded_weights
+from gradscope.read.sniff_folder import SAFE_INDEX, SINGLE_WEIGHTS, TRAINER, TRAINER_STATE, folder_format
+from gradscope.read.step_name import known_step, whole_number
+from gradscope.read.torch_archive import torch_archive
+from gradscope.records import Clipping, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gradscope.read.stored_tensor import StoredTensor
+
+    Tensors = Mapping[str, StoredTensor]
+
+OPTIMIZER: Final = "optimizer.pt"
+STEP: Final = "global_step"
+NO_GRADIENTS: Final = "a Trainer's checkpoint holds no gradients; recompute them with --model"
+NOT_LOGGED: Final = f"{TRAINER_STATE} holds no grad_norm of this step: log every step (logging_steps=1)"
+NO_LIMIT: Final = "max_grad_norm is in training_args.bin, a pickle that is not opened"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerFolder:
+    """Reader of Trainer checkpoints; rng_state.pth and training_args.bin are never opened."""
+
+    format: str = TRAINER
+    is_whole: bool = False
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the folder's names are of this format."""
+        return folder_format(names_in(path), ()) == self.format
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """All files of the folder itself: tokenizer and configuration belong to it."""
+        return parts_named(path, (name for name in names_in(path) if not name.startswith(".")))
+
+    def read(self, path: Path) -> Snapshot:
+        """Open a checkpoint; no weight is read before its layer is asked for.
+
+        Raises:
+            UnreadableFile: damaged, a part is missing, or no weights in it.
+        """
+        with reading(path):
+            names = names_in(path)
+            state = json_object(part_of(path, TRAINER_STATE, TRAINER))
+            found = _weights(path, names)
+            weights = parameters(found.tensors)
+            if not weights:
+                raise Foreign("holds no weights")
+            known = known_step(path, {STEP: state[STEP]} if STEP in state else {})
+            norms = _logged_norms(state)
+            moments = _moments(path, names, found, weights)
+            return Snapshot(
+                source=path,
+                format=self.format,
+                step=known.step,
+                step_from=known.step_from,
+                layers=lazy_layers(_layer(name, each, moments) for name, each in weights.items()),
+                state=lazy_state(found.tensors),
+                clipping=_clipping(norms, known.step),
+                reasons=known.reasons,
+                notes=(*known.notes, *found.notes, *_log_note(norms), *_unnamed_note(moments, weights)),
+            )
+
+
+def _weights(folder: Path, names: tuple[str, ...]) -> Weights:
+    """Weights of the whole model, or an adapter's; safetensors before torch's own."""
+    single, index = next((name for name in SINGLE_WEIGHTS if name in names), None), index_name(names)
+    if index and (single is None or index.endswith(SAFE_INDEX)):
+        return sharded_weights(folder, index)
+    return file_weights(part_of(folder, single, TRAINER))
+
+
+def _moments(folder: Path, names: tuple[str, ...], weights: Weights, moving: Tensors) -> NamedMoments:
+    if OPTIMIZER not in names:
+        return NamedMoments(reason=NO_OPTIMIZER)
+    try:
+        optimizer = torch_archive(part_of(folder, OPTIMIZER, TRAINER)).value
+    except Malformed as error:
+        raise Malformed(f"{OPTIMIZER} {error.problem}", error.advice) from error
+    return moments_in_groups(optimizer, moving, is_in_order=weights.is_in_order)
+
+
+def _layer(name: str, weight: StoredTensor, found: NamedMoments) -> StoredLayer:
+    reasons = {"gradient": NO_GRADIENTS}
+    if name not in found.states:
+        reasons["moments"] = found.reason_of(name)
+    return StoredLayer(name=name, weight=weight, moments=found.states.get(name), reasons=reasons)
+
+
+def _logged_norms(state: Mapping[str, object]) -> Mapping[int, float]:
+    """Global gradient norm, before clipping, by step; the last entry of a step counts."""
+    history = state.get("log_history")
+    entries = [table(each) for each in history] if isinstance(history, list) else []
+    found: dict[int, float] = {}
+    for entry in entries:
+        step, norm = whole_number(entry.get("step")), number(entry.get("grad_norm"))
+        if step is not None and norm is not None:
+            found[step] = norm
+    return found
+
+
+def _clipping(norms: Mapping[int, float], step: int | None) -> Clipping:
+    norm = None if step is None else norms.get(step)
+    reasons = {"clip_coefficient": NO_LIMIT}
+    if norm is None:
+        reasons["norm_before_clip"] = NOT_LOGGED
+    return Clipping(norm_before_clip=norm, reasons=reasons)
+
+
+def _log_note(norms: Mapping[int, float]) -> tuple[str, ...]:
+    if not norms:
+        return ()
+    low, high = min(norms, key=norms.__getitem__), max(norms, key=norms.__getitem__)
+    zeros = sum(norm == 0 for norm in norms.values())
+    exact = f"; {zeros} times exactly 0" if zeros else ""
+    ends = f"least {norms[low]:.3g} at step {low}, most {norms[high]:.3g} at step {high}{exact}"
+    return (f"global gradient norm as logged ({len(norms)} times): {ends}",)
+
+
+def _unnamed_note(found: NamedMoments, weights: Tensors) -> tuple[str, ...]:
+    if found.reason == NO_OPTIMIZER or len(found.states) == len(weights):
+        return ()
+    told = f"{len(found.states)} of {len(weights)} could be told by their shapes"
+    return (f"{OPTIMIZER} numbers its parameters: {told}",)
