@@ -9,12 +9,12 @@ from gradscope.read.checked_json import number, table
 from gradscope.read.file_bytes import Foreign, Malformed, reading
 from gradscope.read.folder_files import json_object, names_in, part_of, parts_named
 from gradscope.read.grouped_moments import moments_in_groups
-from gradscope.read.layers import StoredLayer, lazy_layers, lazy_state, parameters
+from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.optimizer_state import NO_OPTIMIZER, NamedMoments
 from gradscope.read.sharded import Weights, file_weights, index_name, sharded_weights
 from gradscope.read.sniff_folder import SAFE_INDEX, SINGLE_WEIGHTS, TRAINER, TRAINER_STATE, folder_format
 from gradscope.read.step_name import known_step, whole_number
-from gradscope.read.torch_archive import torch_archive
+from gradscope.read.torch_archive import TORCH_DETAILS, torch_archive
 from gradscope.records import Clipping, Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradscope.read.stored_tensor import StoredTensor
+    from gradscope.read.torch_archive import TorchArchive
 
     Tensors = Mapping[str, StoredTensor]
 
@@ -62,7 +63,8 @@ class TrainerFolder:
                 raise Foreign("holds no weights")
             known = known_step(path, {STEP: state[STEP]} if STEP in state else {})
             norms = _logged_norms(state)
-            moments = _moments(path, names, found, weights)
+            optimizer = _optimizer(path, names)
+            moments = _moments(optimizer, found, weights)
             return Snapshot(
                 source=path,
                 format=self.format,
@@ -72,7 +74,10 @@ class TrainerFolder:
                 state=lazy_state(found.tensors),
                 clipping=_clipping(norms, known.step),
                 reasons=known.reasons,
-                notes=(*known.notes, *found.notes, *_log_note(norms), *_unnamed_note(moments, weights)),
+                notes=(
+                    *(*known.notes, *found.notes, *_log_note(norms), *_unnamed_note(moments, weights)),
+                    *inert_note(optimizer.unknown if optimizer else (), TORCH_DETAILS),
+                ),
             )
 
 
@@ -84,14 +89,19 @@ def _weights(folder: Path, names: tuple[str, ...]) -> Weights:
     return file_weights(part_of(folder, single, TRAINER))
 
 
-def _moments(folder: Path, names: tuple[str, ...], weights: Weights, moving: Tensors) -> NamedMoments:
+def _optimizer(folder: Path, names: tuple[str, ...]) -> TorchArchive | None:
     if OPTIMIZER not in names:
-        return NamedMoments(reason=NO_OPTIMIZER)
+        return None
     try:
-        optimizer = torch_archive(part_of(folder, OPTIMIZER, TRAINER)).value
+        return torch_archive(part_of(folder, OPTIMIZER, TRAINER))
     except Malformed as error:
         raise Malformed(f"{OPTIMIZER} {error.problem}", error.advice) from error
-    return moments_in_groups(optimizer, moving, is_in_order=weights.is_in_order)
+
+
+def _moments(optimizer: TorchArchive | None, weights: Weights, moving: Tensors) -> NamedMoments:
+    if optimizer is None:
+        return NamedMoments(reason=NO_OPTIMIZER)
+    return moments_in_groups(optimizer.value, moving, is_in_order=weights.is_in_order)
 
 
 def _layer(name: str, weight: StoredTensor, found: NamedMoments) -> StoredLayer:
