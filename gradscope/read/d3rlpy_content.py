@@ -35,13 +35,6 @@ _OWNERS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 """Networks an optimizer may move; any other moves all networks of the file."""
 
 
-def is_d3rlpy(value: object) -> bool:
-    """Whether a dict is of networks and d3rlpy's own optimizer states."""
-    entries = table(value)
-    own = [table(entries[key]).keys() for key in entries if key.endswith("optim")]
-    return bool(own) and all({"optim", "lr_scheduler"} <= set(keys) for keys in own)
-
-
 def d3rlpy_tensors(value: object) -> Tensors:
     """Tensors of all networks, target networks too, as the run folder's files call them."""
     return {

@@ -147,7 +147,8 @@ def _layer(name: str, elements: int, log: _Log) -> TimelineLayer:
 
 
 def _norm(elements: int, mean: Numbers, spread: Numbers) -> Numbers:
-    norm: NDArray[Any] = math.sqrt(elements) * np.hypot(mean, spread)
+    with np.errstate(over="ignore"):
+        norm: NDArray[Any] = math.sqrt(elements) * np.hypot(mean, spread)
     return np.where(np.isfinite(norm), norm, np.nan)
 
 

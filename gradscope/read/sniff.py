@@ -26,7 +26,7 @@ _ZIP_HEADER_BYTES: Final = 30
 _SB3_MEMBER: Final = re.compile(rb"data|policy\.pth|[\w.]*optimizer\.pth|pytorch_variables\.pth|_stable_.*")
 _TORCH_MEMBER: Final = re.compile(rb"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.\w+|\.data/.*)")
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
-_D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
+_D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(?\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
 """A dict whose first entry is ``torch``, and bytes."""
 _JSON_SPACE: Final = b" \t\r\n"
 _KNOWN_SUFFIXES: Final = {".pt", ".pth", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"}

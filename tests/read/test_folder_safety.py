@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import tracemalloc
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from gradscope.read import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 OUTSIDE = (
     "../secret",

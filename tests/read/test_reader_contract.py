@@ -59,7 +59,7 @@ def test_every_reader_is_in_the_table_of_formats() -> None:
     assert {row.reader for row in ROWS} == set(READERS)
 
 
-@pytest.mark.parametrize("name", (*FORMATS, *FOLDERS))
+@pytest.mark.parametrize("name", [*FORMATS, *FOLDERS])
 def test_a_reader_accepts_its_own_sample_only(samples: dict[str, Path], name: str) -> None:
     assert [reader.format for reader in readers() if reader.accepts(samples[name])] == [name]
     chosen = folder_reader(samples[name]) or reader_of(samples[name])

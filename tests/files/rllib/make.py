@@ -38,10 +38,10 @@ def saved(algorithm, name, out, truth):
     learner = algorithm.learner_group._learner
     module = learner.module["default_policy"].unwrapped()
     for key, value in module.named_parameters():
-        truth[f"{name}/weight/{key}"] = value.detach().numpy()
+        truth[f"{name}/weight/{key}"] = value.detach().numpy().copy()
         for optimizer in learner._named_optimizers.values():
             if value in optimizer.state:
-                truth[f"{name}/exp_avg/{key}"] = optimizer.state[value]["exp_avg"].numpy()
+                truth[f"{name}/exp_avg/{key}"] = optimizer.state[value]["exp_avg"].numpy().copy()
 
 
 def make(out):
@@ -50,6 +50,7 @@ def make(out):
     ppo = shortened(PPOConfig().environment("CartPole-v1"))
     ppo = ppo.training(train_batch_size=64, minibatch_size=32, num_epochs=1).build_algo()
     saved(ppo, "ppo_fresh", out, truth)
+    (out / "ppo_fresh/class_and_ctor_args.pkl").unlink()
     ppo.train()
     ppo.train()
     saved(ppo, "ppo", out, truth)
@@ -77,8 +78,8 @@ def make(out):
     place = str(Path(ray.__file__).parents[1]).encode()
     state.write_bytes(state.read_bytes().replace(place, b"/" + b"x" * (len(place) - 1)))
     for key, value in old.get_policy().model.named_parameters():
-        truth[f"old/weight/{key}"] = value.detach().numpy()
-        truth[f"old/exp_avg/{key}"] = old.get_policy()._optimizers[0].state[value]["exp_avg"].numpy()
+        truth[f"old/weight/{key}"] = value.detach().numpy().copy()
+        truth[f"old/exp_avg/{key}"] = old.get_policy()._optimizers[0].state[value]["exp_avg"].numpy().copy()
     np.savez(out / "truth.npz", **truth)
 
 
