@@ -17,6 +17,7 @@ from gradscope.errors import UnreadableFile
 from gradscope.read.d3rlpy_file import num_elements
 from gradscope.read.file_bytes import Foreign, Malformed, reading
 from gradscope.read.folder_files import names_in, part_of, parts_named
+from gradscope.read.layers import MAX_SHOWN
 from gradscope.read.sniff_folder import D3RLPY_RUN, GRADIENT_LOG, folder_format
 from gradscope.read.step_name import named_step, whole_number
 from gradscope.records import Timeline, TimelineLayer
@@ -84,11 +85,7 @@ class D3rlpyRun:
                 num_active=unknown,
                 num_long=unknown,
                 num_short=unknown,
-                notes=(
-                    NOTE,
-                    *more,
-                    *(f"{name}: {note}" for name, log in known.items() for note in log.notes),
-                ),
+                notes=(NOTE, *more, *_zero_note(known), *_bad_notes(known)),
             )
 
 
@@ -130,9 +127,9 @@ def _row(line: str) -> tuple[float, ...] | None:
 
 
 def _layer(name: str, elements: int, log: _Log) -> TimelineLayer:
-    least, largest, mean, spread = log.numbers.T
+    mean, spread = log.numbers.T[2:]
     unknown = np.full(len(log.step), np.nan)
-    zeros = np.where((least == 0) & (largest == 0), float(elements), np.nan)
+    zeros = np.where(_is_zero(log), float(elements), np.nan)
     return TimelineLayer(
         name=name,
         num_elements=elements,
@@ -144,6 +141,26 @@ def _layer(name: str, elements: int, log: _Log) -> TimelineLayer:
         num_rows=unknown,
         num_active=unknown,
     )
+
+
+def _zero_note(logs: Mapping[str, _Log]) -> tuple[str, ...]:
+    """Parameters whose gradient was zero as a whole, and how often."""
+    counts = {name: int(_is_zero(log).sum()) for name, log in logs.items()}
+    shown = [f"{name} ({zeros} of {len(logs[name].step)} logs)" for name, zeros in counts.items() if zeros]
+    if not shown:
+        return ()
+    more = f" and {len(shown) - MAX_SHOWN} more" if len(shown) > MAX_SHOWN else ""
+    return (f"no gradient at all: {', '.join(shown[:MAX_SHOWN])}{more}",)
+
+
+def _bad_notes(logs: Mapping[str, _Log]) -> tuple[str, ...]:
+    return tuple(f"{name}: {note}" for name, log in logs.items() for note in log.notes)
+
+
+def _is_zero(log: _Log) -> NDArray[np.bool_]:
+    least, largest = log.numbers.T[:2]
+    zero: NDArray[np.bool_] = (least == 0) & (largest == 0)
+    return zero
 
 
 def _norm(elements: int, mean: Numbers, spread: Numbers) -> Numbers:

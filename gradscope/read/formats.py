@@ -117,7 +117,7 @@ ROWS: Final = (
         files="checkpoint_000005/ of RLlib (ray 2)",
         tells="weights and moments of each module, step, algorithm",
         step="env steps sampled; training_iteration",
-        gradients="none",
+        gradients="recomputed with --model",
     ),
     Row(
         format="d3rlpy",
@@ -125,7 +125,7 @@ ROWS: Final = (
         files="model_1000.d3",
         tells="weights, optimizer moments, algorithm",
         step="name",
-        gradients="none",
+        gradients="recomputed with --model",
     ),
     Row(
         format="d3rlpy-run",

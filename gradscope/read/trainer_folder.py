@@ -30,6 +30,7 @@ OPTIMIZER: Final = "optimizer.pt"
 STEP: Final = "global_step"
 NO_GRADIENTS: Final = "a Trainer's checkpoint holds no gradients; recompute them with --model"
 NOT_LOGGED: Final = f"{TRAINER_STATE} holds no grad_norm of this step: log every step (logging_steps=1)"
+NOT_FINITE: Final = "the Trainer logged a norm that is not finite"
 NO_LIMIT: Final = "max_grad_norm is in training_args.bin, a pickle that is not opened"
 
 
@@ -62,7 +63,7 @@ class TrainerFolder:
             if not weights:
                 raise Foreign("holds no weights")
             known = known_step(path, {STEP: state[STEP]} if STEP in state else {})
-            norms = _logged_norms(state)
+            log = _log(state, known.step)
             optimizer = _optimizer(path, names)
             moments = _moments(optimizer, found, weights)
             return Snapshot(
@@ -72,10 +73,10 @@ class TrainerFolder:
                 step_from=known.step_from,
                 layers=lazy_layers(_layer(name, each, moments) for name, each in weights.items()),
                 state=lazy_state(found.tensors),
-                clipping=_clipping(norms, known.step),
+                clipping=_clipping(log, known.step),
                 reasons=known.reasons,
                 notes=(
-                    *(*known.notes, *found.notes, *_log_note(norms), *_unnamed_note(moments, weights)),
+                    *(*known.notes, *found.notes, *log.note()),
                     *inert_note(optimizer.unknown if optimizer else (), TORCH_DETAILS),
                 ),
             )
@@ -111,38 +112,44 @@ def _layer(name: str, weight: StoredTensor, found: NamedMoments) -> StoredLayer:
     return StoredLayer(name=name, weight=weight, moments=found.states.get(name), reasons=reasons)
 
 
-def _logged_norms(state: Mapping[str, object]) -> Mapping[int, float]:
-    """Global gradient norm, before clipping, by step; the last entry of a step counts."""
+@dataclass(frozen=True, kw_only=True)
+class _Log:
+    """Global gradient norms, before clipping, as the Trainer logged them."""
+
+    norms: Mapping[int, float | None]
+    """By step, the last entry of a step; None where it was not finite."""
+    since: int
+    """The step of the checkpoint before, as the Trainer's save_steps tells it."""
+
+    def at(self, step: int | None) -> float | None:
+        """The norm of a step."""
+        return None if step is None else self.norms.get(step)
+
+    def note(self) -> tuple[str, ...]:
+        """What was logged since the checkpoint before; every checkpoint holds the whole log."""
+        own = [norm for step, norm in self.norms.items() if step > self.since]
+        finite = [norm for norm in own if norm is not None]
+        parts = [f"{min(finite):.3g} to {max(finite):.3g}"] if finite else []
+        zeros = sum(norm == 0 for norm in finite)
+        parts += [f"{zeros} times exactly 0"] if zeros else []
+        parts += [f"{len(own) - len(finite)} times not finite"] if len(own) > len(finite) else []
+        return (f"gradient norm as logged since step {self.since}: {', '.join(parts)}",) if parts else ()
+
+
+def _log(state: Mapping[str, object], step: int | None) -> _Log:
     history = state.get("log_history")
-    entries = [table(each) for each in history] if isinstance(history, list) else []
-    found: dict[int, float] = {}
-    for entry in entries:
-        step, norm = whole_number(entry.get("step")), number(entry.get("grad_norm"))
-        if step is not None and norm is not None:
-            found[step] = norm
-    return found
+    found: dict[int, float | None] = {}
+    for entry in (table(each) for each in (history if isinstance(history, list) else ())):
+        logged = whole_number(entry.get("step"))
+        if logged is not None and isinstance(entry.get("grad_norm"), (int, float)):
+            found[logged] = number(entry["grad_norm"])
+    every = whole_number(state.get("save_steps"))
+    return _Log(norms=found, since=max(0, step - every) if step and every else 0)
 
 
-def _clipping(norms: Mapping[int, float], step: int | None) -> Clipping:
-    norm = None if step is None else norms.get(step)
+def _clipping(log: _Log, step: int | None) -> Clipping:
+    norm = log.at(step)
     reasons = {"clip_coefficient": NO_LIMIT}
     if norm is None:
-        reasons["norm_before_clip"] = NOT_LOGGED
+        reasons["norm_before_clip"] = NOT_FINITE if step in log.norms else NOT_LOGGED
     return Clipping(norm_before_clip=norm, reasons=reasons)
-
-
-def _log_note(norms: Mapping[int, float]) -> tuple[str, ...]:
-    if not norms:
-        return ()
-    low, high = min(norms, key=norms.__getitem__), max(norms, key=norms.__getitem__)
-    zeros = sum(norm == 0 for norm in norms.values())
-    exact = f"; {zeros} times exactly 0" if zeros else ""
-    ends = f"least {norms[low]:.3g} at step {low}, most {norms[high]:.3g} at step {high}{exact}"
-    return (f"global gradient norm as logged ({len(norms)} times): {ends}",)
-
-
-def _unnamed_note(found: NamedMoments, weights: Tensors) -> tuple[str, ...]:
-    if found.reason == NO_OPTIMIZER or len(found.states) == len(weights):
-        return ()
-    told = f"{len(found.states)} of {len(weights)} could be told by their shapes"
-    return (f"{OPTIMIZER} numbers its parameters: {told}",)

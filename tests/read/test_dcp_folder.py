@@ -137,7 +137,7 @@ def test_the_step_that_lightning_keeps_beside(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "global_step": 40, "pytorch-lightning_version": "2.6.6"}, folder / "meta.pt")
     snapshot = open_file(folder)
     assert (snapshot.step, snapshot.step_from) == (40, "global_step")
-    assert list(snapshot.layers)[0] == "0.weight"
+    assert next(iter(snapshot.layers)) == "0.weight"
 
 
 def test_torch_itself_loads_the_same(tmp_path: Path) -> None:

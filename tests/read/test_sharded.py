@@ -54,7 +54,7 @@ def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path) -> None:
 
 def test_tensors_that_the_index_leaves_out_are_counted(tmp_path: Path) -> None:
     folder = sharded_folder(tmp_path)
-    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard = min(folder.glob("*.safetensors"))
     save_file({**load_file(shard), "more": torch.ones(2)}, shard)
     snapshot = open_file(folder)
     assert "more" not in snapshot.layers
@@ -74,7 +74,7 @@ def test_safetensors_before_torch_and_the_step_of_the_metadata(tmp_path: Path) -
 @pytest.mark.parametrize("content", [b"hello", b"PK\x03\x04" + bytes(100), b"\x80\x04}.", bytes(100)])
 def test_a_shard_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
     folder = sharded_folder(tmp_path)
-    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard = min(folder.glob("*.safetensors"))
     shard.write_bytes(content)
     with pytest.raises(UnreadableFile, match=shard.name):
         open_file(folder)
