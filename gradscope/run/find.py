@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
+from gradscope.run.homes import homes_of
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def find(
     found = _paths_found(paths)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
-    homes = _homes(found)
+    homes = homes_of(found.artifacts, found.base)
     kept = 0
     for number, path in enumerate(found.artifacts):
         if progress:
@@ -155,32 +156,6 @@ def _is_whole(folder: Path) -> bool:
     """Whether a folder is one artifact with all that lies in it."""
     reader = folder_reader(folder)
     return isinstance(reader, FolderReader) and reader.is_whole
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Homes:
-    """Folders of runs, where checkpoints are folders themselves."""
-
-    artifacts: frozenset[Path]
-    """Folders that are opened as one."""
-    holders: frozenset[Path]
-    """Folders that hold such, at any depth."""
-    base: Path
-
-    def of(self, path: Path, record: object) -> Path:
-        """The folder of the run that a file or a folder belongs to: the one it lies in.
-
-        A folder with a run's own record is that run (d3rlpy's logs), and so is one that holds folders of
-        checkpoints and a model beside them (what a Trainer was told to write to).
-        """
-        is_run = isinstance(record, Timeline) or path in self.holders or path == self.base
-        return path if path in self.artifacts and is_run else path.parent
-
-
-def _homes(found: Found) -> _Homes:
-    artifacts = frozenset(path for path, parts in found.artifacts.items() if parts != (path,))
-    holders = frozenset(parent for path in artifacts for parent in path.parents)
-    return _Homes(artifacts=artifacts, holders=holders, base=found.base)
 
 
 def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]:
