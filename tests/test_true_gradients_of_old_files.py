@@ -23,9 +23,7 @@ SEED, BATCH_SIZE = 3, 8
 
 def by_the_library(name: str, world: str) -> dict[str, torch.Tensor]:
     folder = FILES / "sb3_2_0" / name.lower()
-    env = VecNormalize.load(
-        str(folder / "rl_model_vecnormalize_32_steps.pkl"), make_vec_env(world, n_envs=1)
-    )
+    env = VecNormalize.load(str(folder / "rl_model_vecnormalize_32_steps.pkl"), make_vec_env(world, n_envs=1))
     model: Any = getattr(stable_baselines3, name).load(
         folder / "rl_model_32_steps.zip", env=env, device="cpu"
     )
