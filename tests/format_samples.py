@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+import samples_folders
 import samples_torch
 import torch
 from safetensors.torch import save_file
@@ -32,6 +33,7 @@ RECORDS: Final[Mapping[str, str]] = {
     "gradscope-rollout": "Rollout",
     "sb3-buffer": "Replay",
     "vec-normalize": "Normalizer",
+    **samples_folders.RECORDS,
 }
 """What opening each reader's sample gives."""
 
@@ -79,4 +81,5 @@ SAMPLES: Final[Mapping[str, Maker]] = {
     "gradscope-rollout": rollout_file,
     "sb3-buffer": lambda _, sb3_files: sb3_files("DQN") / "rl_model_replay_buffer_64_steps.pkl",
     "vec-normalize": lambda _, sb3_files: sb3_files("DQN") / "rl_model_vecnormalize_64_steps.pkl",
+    **samples_folders.SAMPLES,
 }

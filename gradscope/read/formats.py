@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read import sniff
+from gradscope.read import sniff, sniff_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,12 @@ READERS: Final[Mapping[str, tuple[str, str]]] = {
     sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
     sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
     sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
+    sniff.D3RLPY: ("d3rlpy_file", "D3rlpyFile"),
+    sniff_folder.RLLIB: ("rllib_folder", "RllibFolder"),
+    sniff_folder.TRAINER: ("trainer_folder", "TrainerFolder"),
+    sniff_folder.SHARDED: ("sharded", "ShardedFolder"),
+    sniff_folder.DCP: ("dcp_folder", "DcpFolder"),
+    sniff_folder.D3RLPY_RUN: ("d3rlpy_run", "D3rlpyRun"),
 }
 """Module of gradscope.read and class of each reader, by what sniff.py calls its files and folders."""
 TAKES_KEYS: Final[frozenset[str]] = frozenset()
@@ -114,6 +120,54 @@ ROWS: Final = (
         tells="weights, step from its metadata",
         step="metadata; name",
         gradients="recomputed with --model",
+    ),
+    Row(
+        format="sharded",
+        reader=sniff_folder.SHARDED,
+        files="folder with model.safetensors.index.json or pytorch_model.bin.index.json",
+        tells="weights of all shards",
+        step="folder's name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="hf-trainer",
+        reader=sniff_folder.TRAINER,
+        files="checkpoint-500/ of Hugging Face's Trainer",
+        tells="weights, step, logged gradient norm; moments where shapes tell the names",
+        step="trainer_state.json global_step",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="dcp",
+        reader=sniff_folder.DCP,
+        files="folder with .metadata and *.distcp (torch.distributed.checkpoint)",
+        tells="weights and moments of all processes, step",
+        step="key step, ...; folder's name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="rllib",
+        reader=sniff_folder.RLLIB,
+        files="checkpoint_000005/ of RLlib (ray 2)",
+        tells="weights and moments of each module, step, algorithm",
+        step="env steps sampled; training_iteration",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="d3rlpy",
+        reader=sniff.D3RLPY,
+        files="model_1000.d3",
+        tells="weights, optimizer moments, algorithm",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="d3rlpy-run",
+        reader=sniff_folder.D3RLPY_RUN,
+        files="d3rlpy run folder with *_grad.csv",
+        tells="gradient norm of each layer at each log; whether all of it was zero",
+        step="content",
+        gradients="norms only",
     ),
     Row(
         format="gradscope",

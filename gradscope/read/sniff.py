@@ -19,8 +19,9 @@ TIMELINE: Final = "gradscope-timeline"
 ROLLOUT: Final = "gradscope-rollout"
 BUFFER: Final = "sb3-buffer"
 NORMALIZER: Final = "vec-normalize"
+D3RLPY: Final = "d3rlpy"
 FORMATS: Final = (
-    *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS),
+    *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS, D3RLPY),
     *(RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER),
 )
 
@@ -37,8 +38,10 @@ _EXPORT_MEMBER: Final = re.compile(
     rb"[^/]+/(archive_format|archive_version|models/.*|data/(weights|constants|sample_inputs|aotinductor)/.*)"
 )
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
+_D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(?\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
+"""A dict whose first entry is ``torch``, and bytes."""
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors"}
+_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"}
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -108,4 +111,6 @@ def _zip_format(head: bytes) -> str | None:
 def _pickle_format(head: bytes) -> str | None:
     if _LEGACY_TORCH.match(head):
         return TORCH_LEGACY
+    if _D3RLPY.match(head):
+        return D3RLPY
     return NORMALIZER if b"VecNormalize" in head[:256] else BUFFER

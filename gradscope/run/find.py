@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
+from gradscope.run.homes import homes_of
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Found:
         return any(folder.is_relative_to(each) for each in self.folders)
 
     def relative(self, path: Path) -> str:
-        """Name of a file as reports show it: relative to PATH."""
-        return path.relative_to(self.base).as_posix()
+        """Name of a file as reports show it: relative to PATH, or PATH's own."""
+        return path.name if path == self.base else path.relative_to(self.base).as_posix()
 
     def add_unreadable(self, error: UnreadableFile) -> None:
         """List a file that broke, or changed, when more of it was read."""
@@ -107,6 +108,7 @@ def find(
     found = _paths_found(paths)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
+    homes = homes_of(found.artifacts, found.base)
     kept = 0
     for number, path in enumerate(found.artifacts):
         if progress:
@@ -114,8 +116,9 @@ def find(
         record = _opened(path, found)
         if record is None:
             continue
-        name = path.parent.relative_to(found.base).as_posix()
-        files = runs.setdefault(path.parent, RunFiles(run=name, folder=path.parent))
+        home = homes.of(path, record)
+        name = home.relative_to(found.base).as_posix()
+        files = runs.setdefault(home, RunFiles(run=name, folder=home))
         kept += _file(record, files, kept, found.keys)
     if progress:
         progress("reading", len(found.artifacts), len(found.artifacts))
@@ -133,7 +136,7 @@ def _paths_found(paths: Sequence[Path]) -> Found:
         if not os.path.lexists(path):
             message = f"{path}: no such file or folder. Check the PATH."
             raise UsageError(message)
-    ordinary = [path.is_dir() and folder_reader(path) is None for path in paths]
+    ordinary = [path.is_dir() and not _is_whole(path) for path in paths]
     absolute = [_absolute(path) for path in paths]
     folders = [path if is_folder else path.parent for path, is_folder in zip(absolute, ordinary, strict=True)]
     base = Path(os.path.commonpath(folders))
@@ -141,11 +144,18 @@ def _paths_found(paths: Sequence[Path]) -> Found:
     for path, is_folder in zip(absolute, ordinary, strict=True):
         if is_folder:
             found.folders.append(path)
+            found.named.extend([path] if folder_reader(path) is not None else [])
             found.artifacts.update(_walk(path, found))
         else:
             found.named.append(path)
             found.artifacts.update(_with_siblings(path))
     return found
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder is one artifact with all that lies in it."""
+    reader = folder_reader(folder)
+    return isinstance(reader, FolderReader) and reader.is_whole
 
 
 def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]:
@@ -161,7 +171,7 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
         taken: frozenset[Path] = frozenset()
         reader = folder_reader(here)
-        if isinstance(reader, FolderReader) and here != folder:
+        if isinstance(reader, FolderReader):
             parts = reader.parts(here)
             yield here, parts
             if reader.is_whole:

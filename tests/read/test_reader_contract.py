@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradscope.errors import UnreadableFile
-from gradscope.read import open_file, reader_of, readers
+from gradscope.read import folder_reader, open_file, reader_of, readers
 from gradscope.read.formats import READERS, ROWS
 from gradscope.read.sniff import FORMATS
+from gradscope.read.sniff_folder import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +59,10 @@ def test_every_reader_is_in_the_table_of_formats() -> None:
     assert {row.reader for row in ROWS} == set(READERS)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, *FOLDERS])
 def test_a_reader_accepts_its_own_sample_only(samples: dict[str, Path], name: str) -> None:
     assert [reader.format for reader in readers() if reader.accepts(samples[name])] == [name]
-    chosen = reader_of(samples[name])
+    chosen = folder_reader(samples[name]) or reader_of(samples[name])
     assert chosen is not None
     assert chosen.format == name
     record = chosen.read(samples[name])
