@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read import sniff
+from gradscope.read import sniff, sniff_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,13 @@ READERS: Final[Mapping[str, tuple[str, str]]] = {
     sniff.RECORDER: ("recorder_file", "RecorderFile"),
     sniff.TIMELINE: ("timeline", "TimelineReader"),
     sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
-    sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
+    sniff.PICKLE: ("pickle_file", "PickleFile"),
     sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
+    sniff.NUMPY: ("numpy_file", "NumpyFile"),
+    sniff_folder.TORCHRL: ("torchrl_folder", "TorchrlFolder"),
 }
 """Module of gradscope.read and class of each reader, by what sniff.py calls its files and folders."""
-TAKES_KEYS: Final[frozenset[str]] = frozenset()
+TAKES_KEYS: Final[frozenset[str]] = frozenset({sniff.PICKLE, sniff.NUMPY, sniff.TORCH, sniff_folder.TORCHRL})
 """Readers of files whose entries a user may have to name: they have a field ``keys``."""
 
 
@@ -51,11 +53,43 @@ ROWS: Final = (
     ),
     Row(
         format="sb3-buffer",
-        reader=sniff.BUFFER,
+        reader=sniff.PICKLE,
         files="rl_model_replay_buffer_2000_steps.pkl",
         tells="inputs since the previous checkpoint, by slice",
         step="name",
         gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="tianshou-pickle",
+        reader=sniff.PICKLE,
+        files="buffer.pkl (pickle of ReplayBuffer, VectorReplayBuffer)",
+        tells="inputs, by slice; rows for --model",
+        step="name",
+        gradients="recomputed with a checkpoint",
+    ),
+    Row(
+        format="pickle",
+        reader=sniff.PICKLE,
+        files="*.pkl: dict of arrays, list or deque of transitions, a buffer class of your own",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with a checkpoint",
+    ),
+    Row(
+        format="numpy",
+        reader=sniff.NUMPY,
+        files="*.npz, *.npy",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with a checkpoint; grads/NAME beside weights",
+    ),
+    Row(
+        format="torchrl",
+        reader=sniff_folder.TORCHRL,
+        files="folder of ReplayBuffer.dumps",
+        tells="inputs, by slice",
+        step="name",
+        gradients="recomputed with a checkpoint",
     ),
     Row(
         format="vec-normalize",

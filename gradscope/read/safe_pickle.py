@@ -40,7 +40,23 @@ def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] 
     Raises:
         Malformed: not a pickle, damaged, refused opcodes, or anything after its end.
     """
+    found, end = next_pickle(data, 0, table, persistent)
+    if end != len(data):
+        left = len(data) - end
+        raise Malformed(f"holds {left} bytes after the pickle's end", "Leave this file out: it was altered.")
+    return found
+
+
+def next_pickle(
+    data: Bytes, start: int, table: Table, persistent: Callable[[object], object] | None = None
+) -> tuple[Unpickled, int]:
+    """Read the pickle that begins at ``start``; also where it ends.
+
+    Raises:
+        Malformed: not a pickle, damaged, or refused opcodes.
+    """
     machine = Machine(data, table, persistent)
+    machine.position = start
     try:
         value = machine.load()
     except Malformed:
@@ -48,11 +64,9 @@ def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] 
     except Exception as error:
         problem = f"is no well-formed pickle: byte {machine.position} ({type(error).__name__})"
         raise Malformed(problem) from error
-    left = len(data) - machine.position
-    if left:
-        raise Malformed(f"holds {left} bytes after the pickle's end", "Leave this file out: it was altered.")
-    return Unpickled(
+    found = Unpickled(
         value=value,
         unknown=tuple(str(each) for each in machine.unknown.values()),
         parts=tuple(machine.unknown),
     )
+    return found, machine.position

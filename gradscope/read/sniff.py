@@ -15,9 +15,10 @@ SAFETENSORS: Final = "safetensors"
 RECORDER: Final = "gradscope"
 TIMELINE: Final = "gradscope-timeline"
 ROLLOUT: Final = "gradscope-rollout"
-BUFFER: Final = "sb3-buffer"
+PICKLE: Final = "pickle"
 NORMALIZER: Final = "vec-normalize"
-FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER)
+NUMPY: Final = "numpy"
+FORMATS: Final = (SB3, TORCH, SAFETENSORS, RECORDER, TIMELINE, ROLLOUT, PICKLE, NORMALIZER, NUMPY)
 
 LEGACY_TORCH: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 _ZIP: Final = b"PK\x03\x04"
@@ -26,7 +27,25 @@ _SB3_MEMBER: Final = re.compile(rb"data|policy\.pth|[\w.]*optimizer\.pth|pytorch
 _TORCH_MEMBER: Final = re.compile(rb"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.\w+|\.data/.*)")
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".ckpt", ".zip", ".pkl", ".safetensors"}
+_NPY: Final = b"\x93NUMPY"
+_OLD_PICKLE: Final = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")
+"""Protocols 0 and 1 have no head: an open bracket, an empty list or dict, or a global's name."""
+_PICKLE_SUFFIXES: Final = (".pkl", ".pickle")
+_KNOWN_SUFFIXES: Final = {
+    *(".pt", ".pth", ".ckpt", ".zip", ".pkl", ".pickle", ".joblib", ".safetensors", ".npz", ".npy")
+}
+_PACKED_SUFFIX: Final = re.compile(r"\.(gz|bz2|xz|zst|lz4)$")
+_PACKED: Final = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x78\x9c": "zlib",
+    b"\x78\xda": "zlib",
+    b"\x78\x01": "zlib",
+    b"\x78\x5e": "zlib",
+}
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -36,6 +55,8 @@ def format_of(head: bytes) -> str | None:
         return _zip_format(head)
     if _PICKLE.match(head):
         return _pickle_format(head)
+    if head.startswith(_NPY):
+        return NUMPY
     if head.startswith(b"{"):
         return TIMELINE if b"gradscope/timeline/" in head else None
     if len(head) > 9 and head[8:].lstrip(_JSON_SPACE)[:1] == b"{" and head[4:8] == bytes(4):  # noqa: PLR2004
@@ -43,9 +64,17 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
+def format_named(head: bytes, name: str) -> str | None:
+    """The same where the name has to help: pickles of protocols 0 and 1 begin like text."""
+    found = format_of(head)
+    if found is None and name.lower().endswith(_PICKLE_SUFFIXES) and _OLD_PICKLE.match(head):
+        return PICKLE
+    return found
+
+
 def is_promised(name: str) -> bool:
     """Whether a file's name promises a format that is read here."""
-    lower = name.lower()
+    lower = _PACKED_SUFFIX.sub("", name.lower())
     if lower.endswith(".jsonl"):
         return "gradscope" in lower
     return any(lower.endswith(suffix) for suffix in _KNOWN_SUFFIXES)
@@ -60,6 +89,8 @@ def strange_content(head: bytes) -> tuple[str, str]:
     """What is wrong with a file whose name promises what its first bytes do not keep; what to try."""
     if not head:
         return "is empty", "It may be still being written, or the disk was full."
+    if packed := next((how for magic, how in _PACKED.items() if head.startswith(magic)), None):
+        return f"is compressed ({packed})", "Decompress it first."
     if head.startswith(LEGACY_TORCH):
         return "is in torch's format from before 1.6", "Load it with torch and save it again."
     if head.startswith(_ZIP):
@@ -84,10 +115,12 @@ def _zip_format(head: bytes) -> str | None:
     member = _first_member(head)
     if _SB3_MEMBER.fullmatch(member):
         return SB3
+    if member.endswith(b".npy"):
+        return NUMPY
     return TORCH if _TORCH_MEMBER.fullmatch(member) else None
 
 
 def _pickle_format(head: bytes) -> str | None:
     if head.startswith(LEGACY_TORCH):
         return None
-    return NORMALIZER if b"VecNormalize" in head[:256] else BUFFER
+    return NORMALIZER if b"VecNormalize" in head[:256] else PICKLE

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
     Listing = Callable[[Collection[str], Collection[str]], bool]
 
-FOLDERS: Final[Mapping[str, Listing]] = {}
+TORCHRL: Final = "torchrl"
+FOLDERS: Final[Mapping[str, Listing]] = {
+    TORCHRL: lambda files, folders: "buffer_metadata.json" in files and "storage" in folders,
+}
 """Reader's name -> whether a folder with these (file names, folder names) is one of its artifacts.
 
 Names are those of the folder itself, hidden ones included, not of what lies below.

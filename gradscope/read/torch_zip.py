@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
@@ -13,11 +13,14 @@ from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import TORCH_DETAILS, plain_number, tensors_of, torch_archive
+from gradscope.read.torch_saved_rows import saved_replay
 from gradscope.records import Origin, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from gradscope.records import Replay
 
 WEIGHT_KEYS: Final = ("model_state_dict", "state_dict", "model", "policy", "net", "weights")
 OPTIMIZER_KEYS: Final = ("optimizer_state_dict", "optimizer", "optimizer_states", "optim")
@@ -33,12 +36,13 @@ class TorchZip:
     """Reader of torch zip checkpoints."""
 
     format: str = sniff.TORCH
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def accepts(self, path: Path) -> bool:
         """Whether the first bytes are of this format."""
         return sniff.format_of(head_or_nothing(path)) == self.format
 
-    def read(self, path: Path) -> Snapshot:
+    def read(self, path: Path) -> Snapshot | Replay:
         """Open a checkpoint; no tensor is read before its layer is asked for.
 
         Raises:
@@ -46,6 +50,8 @@ class TorchZip:
         """
         with reading(path):
             archive = torch_archive(section_of(path))
+            if (replay := saved_replay(path, self.format, archive.value, self.keys)) is not None:
+                return replay
             value = archive.value
             tensors = _weights(value)
             weights = parameters(tensors)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Announce = Callable[[str], None]
 
-BATCH_FILES: Final = (sniff.TORCH, sniff.SAFETENSORS, sniff.RECORDER)
+BATCH_FILES: Final = (sniff.TORCH, sniff.SAFETENSORS, sniff.RECORDER, sniff.NUMPY)
 """Readers whose files, named for ``--model``, hold rows under names of the user's own."""
 
 
