@@ -96,7 +96,9 @@ def array_snapshot(
         step=known.step,
         step_from=known.step_from,
         layers=OnDemand({name: partial(_layer, path, name, weights, gradients) for name in names}),
-        state=OnDemand({name: partial(_read, path, each) for name, each in rest.items() if each.shape != ()}),
+        state=OnDemand(
+            {name: partial(_read, path, each) for name, each in rest.items() if name not in content}
+        ),
         num_batches=1 if gradients else None,
         reasons=known.reasons,
         notes=known.notes + notes,

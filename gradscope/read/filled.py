@@ -40,9 +40,11 @@ _DONT: Final = "Save what the buffer says of its ring too: the next row's place,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filled:
-    """Rows that were really collected, in order of collection."""
+    """Rows that were really collected, as they lie in the ring."""
 
     rows: Rows
+    first: int
+    """Place of the oldest."""
     overwritten: bool
     capacity: int | None
     notes: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class _Ring:
 
 
 def filled(rows: Rows, numbers: Mapping[str, object]) -> Filled:
-    """Valid rows, the oldest first.
+    """Valid rows, as they lie.
 
     ``numbers``: entries that are no rows, by bare name; without a cursor among them all rows are taken as
     they lie.
@@ -71,10 +73,12 @@ def filled(rows: Rows, numbers: Mapping[str, object]) -> Filled:
     capacity = _first_of(numbers, CAPACITY)
     ring = _ring(arrays, length, numbers, has_capacity=capacity is not None)
     if ring is None:
-        return Filled(rows=rows, overwritten=False, capacity=capacity)
-    kept = {name: _mapped(each, ring) for name, each in rows.items()}
+        return Filled(rows=rows, first=0, overwritten=False, capacity=capacity)
+    kept = {name: _cut(each, ring.size) for name, each in rows.items()}
     is_full = ring.size == length and (ring.first > 0 or (capacity or 0) == length)
-    return Filled(rows=kept, overwritten=is_full, capacity=capacity or length, notes=ring.notes)
+    return Filled(
+        rows=kept, first=ring.first, overwritten=is_full, capacity=capacity or length, notes=ring.notes
+    )
 
 
 def _ring(
@@ -113,16 +117,10 @@ def _ring(
     return _Ring(size=size, first=first, notes=notes)
 
 
-def _mapped(value: Array | Mapping[str, Array], ring: _Ring) -> Array | dict[str, Array]:
+def _cut(value: Array | Mapping[str, Array], size: int) -> Array | dict[str, Array]:
     if isinstance(value, Mapping):
-        return {key: _ordered(each, ring) for key, each in value.items()}
-    return _ordered(value, ring)
-
-
-def _ordered(array: Array, ring: _Ring) -> Array:
-    if array.ndim == 0:
-        return array
-    return np.concatenate([array[ring.first :], array[: ring.first]]) if ring.first else array[: ring.size]
+        return {key: each[:size] if each.ndim else each for key, each in value.items()}
+    return value[:size] if value.ndim else value
 
 
 def _is_written(arrays: list[Array], start: int) -> bool:

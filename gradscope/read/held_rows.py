@@ -10,6 +10,7 @@ import numpy as np
 from gradscope.read.array_weights import Held
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.filled import filled
+from gradscope.read.ring_rows import turned
 from gradscope.read.rows import NAME_THEM, NEXT, OBSERVATIONS, USUAL, bare, listed, named_rows, replay_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def held_replay(
     taken = {each for own in named.values() for each in ([own] if isinstance(own, str) else own.values())}
     numbers = {bare(name): _number(each) for name, each in entries.items() if name not in taken}
     kept = filled(rows, numbers)
-    return replay_of(
+    replay = replay_of(
         path,
         format_name,
         kept.rows,
@@ -75,6 +76,7 @@ def held_replay(
         overwritten=kept.overwritten,
         capacity=kept.capacity,
     )
+    return turned(replay, kept.first) if kept.first else replay
 
 
 def _number(value: object) -> object:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gradscope.read.stored_tensor import OnDemand
 from gradscope.records import Ring
 
 if TYPE_CHECKING:
@@ -54,6 +56,32 @@ def with_ring(replay: Replay) -> Replay:
         timeouts=None,
     )
     return replace(replay, ring=ring)
+
+
+def turned(replay: Replay, first: int) -> Replay:
+    """A replay whose rows lie in a full ring, the oldest at ``first``: put in order when they are asked for.
+
+    The ring stays as it lies: the library draws by place.
+    """
+    ring = replay.ring
+    following = replay.next_observations
+    return replace(
+        replay,
+        observations=_in_order(replay.observations, first),
+        next_observations=None if following is None else _in_order(following, first),
+        actions=None if replay.actions is None else _rolled(replay.actions, first),
+        rewards=None if replay.rewards is None else _rolled(replay.rewards, first),
+        ends=None if replay.ends is None else _rolled(replay.ends, first),
+        ring=None if ring is None else replace(ring, position=first, is_full=True),
+    )
+
+
+def _in_order(arrays: Mapping[str, Array], first: int) -> Mapping[str, Array]:
+    return OnDemand({key: partial(_rolled, each, first) for key, each in arrays.items()})
+
+
+def _rolled(array: Array, first: int) -> Array:
+    return np.concatenate([array[first:], array[:first]])
 
 
 def _reason(replay: Replay) -> str | None:
