@@ -27,9 +27,8 @@ NO_GRADIENT: Final = "the file holds no gradient of this parameter"
 WRONG_SHAPE: Final = "the stored gradient's shape {} is not the parameter's"
 _NO_MOMENTS: Final = "the file holds no optimizer"
 _PARAMETER: Final = re.compile(
-    r"(^|[./_: \]\[])"
-    r"(weights?|bias(es)?|kernel|embeddings?|gamma|beta|scale|w\d*|b\d*|(weight|bias)_[ih]h_l\d+)"
-    r"(_\w*)?(:\d+)?$",
+    r"((^|[./_: \]\[])(weights?|bias(es)?|kernel|embeddings?|(weight|bias)_[ih]h_l\d+)"
+    r"|[./_: \]\[](gamma|beta|scale|[wb]\d*)|^[wb]\d+)(_\w*)?(:\d+)?$",
     re.IGNORECASE,
 )
 """How parameters end: fc1.weight, params/Dense_0/kernel, dense/bias:0, layer1_w."""

@@ -200,3 +200,16 @@ def test_named_objects_say_what_to_do(tmp_path: Path) -> None:
     np.savez(tmp_path / FILE, obs=np.array([{}] * 3, object), act=np.zeros(3))
     with pytest.raises(UnreadableFile, match="Python objects, not of plain numbers"):
         open_file(tmp_path / FILE)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["W1", "b1"], True), (["dense/kernel:0"], True), (["layer_w"], True), (["a", "b", "w", "scale"], False)],
+)
+def test_which_names_are_parameters(tmp_path: Path, names: list[str], expected: bool) -> None:
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.ones((3, 2))))
+    if expected:
+        assert isinstance(open_file(tmp_path / "a.npz"), Snapshot)
+    else:
+        with pytest.raises(ForeignFile):
+            open_file(tmp_path / "a.npz")
