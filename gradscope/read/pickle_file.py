@@ -83,7 +83,7 @@ class PickleFile:
                 return self._listed(path, columns, numbers, notes)
         weights = array_snapshot(path, self.format, dict(_arrays(value)), notes)
         if weights is None:
-            advice = NAME_THEM if entries else ""
+            advice = NAME_THEM if any(not isinstance(each, int) for each in entries.values()) else ""
             raise Foreign(f"a pickle of {_described(value)} holds no replay buffer and no weights", advice)
         return weights
 

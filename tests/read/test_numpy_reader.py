@@ -204,7 +204,12 @@ def test_named_objects_say_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(["W1", "b1"], True), (["dense/kernel:0"], True), (["layer_w"], True), (["a", "b", "w", "scale"], False)],
+    [
+        (["W1", "b1"], True),
+        (["dense/kernel:0"], True),
+        (["layer_w"], True),
+        (["a", "b", "w", "scale"], False),
+    ],
 )
 def test_which_names_are_parameters(tmp_path: Path, names: list[str], expected: bool) -> None:
     np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.ones((3, 2))))
