@@ -117,8 +117,7 @@ def replay_of(
     observations, following, arrays = _checked(rows)
     count = len(next(iter(observations.values())))
     environments = _environments(arrays, observations)
-    spread = partial(_spread, environments=environments)
-    environments = environments or 1
+    spread, environments = partial(_spread, environments=environments), environments or 1
     known = known_step(path, step or {})
     replay = Replay(
         source=path,
@@ -132,14 +131,16 @@ def replay_of(
         ends=_ends(arrays, count, environments),
         num_environments=environments,
         num_rows=count * environments,
-        num_bytes=sum(
-            each.nbytes for each in (*observations.values(), *(following or {}).values(), *arrays.values())
-        ),
+        num_bytes=_num_bytes(observations, following or {}, arrays),
         capacity=capacity,
         overwritten=overwritten,
         notes=known.notes + notes,
     )
     return with_ring(replay)
+
+
+def _num_bytes(*arrays: Mapping[str, Array]) -> int:
+    return sum(each.nbytes for by_name in arrays for each in by_name.values())
 
 
 def _checked(rows: Rows) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Array]]:
