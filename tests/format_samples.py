@@ -13,6 +13,7 @@ import samples_folders
 import samples_torch
 import torch
 from safetensors.torch import save_file
+from samples_rows import npz_file, pickle_file, torchrl_folder
 
 from gradscope.records import ROLLOUT_SCHEMA, SNAPSHOT_SCHEMA, TIMELINE_SCHEMA
 
@@ -31,9 +32,11 @@ RECORDS: Final[Mapping[str, str]] = {
     "gradscope": "Snapshot",
     "gradscope-timeline": "Timeline",
     "gradscope-rollout": "Rollout",
-    "sb3-buffer": "Replay",
+    "pickle": "Replay",
     "vec-normalize": "Normalizer",
     **samples_folders.RECORDS,
+    "numpy": "Replay",
+    "torchrl": "Replay",
 }
 """What opening each reader's sample gives."""
 
@@ -79,7 +82,9 @@ SAMPLES: Final[Mapping[str, Maker]] = {
     "gradscope": recorder_file,
     "gradscope-timeline": timeline_file,
     "gradscope-rollout": rollout_file,
-    "sb3-buffer": lambda _, sb3_files: sb3_files("DQN") / "rl_model_replay_buffer_64_steps.pkl",
+    "pickle": pickle_file,
     "vec-normalize": lambda _, sb3_files: sb3_files("DQN") / "rl_model_vecnormalize_64_steps.pkl",
     **samples_folders.SAMPLES,
+    "numpy": npz_file,
+    "torchrl": torchrl_folder,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradscope.read.sb3_buffer import Sb3Buffer
+from gradscope.read.pickle_file import PickleFile
 from gradscope.records import (
     ALL_LAYERS,
     Association,
@@ -18,6 +18,7 @@ from gradscope.records import (
     LayerGradient,
     LeftOut,
     Origin,
+    Replay,
     ReplayFile,
     Report,
     SeriesPoint,
@@ -245,6 +246,8 @@ def report(**changes: Any) -> Report:
 
 def sb3_ring(path: Path) -> Ring:
     """The ring of a Stable-Baselines3 buffer."""
-    ring = Sb3Buffer().read(path).ring
+    replay = PickleFile().read(path)
+    assert isinstance(replay, Replay)
+    ring = replay.ring
     assert ring is not None
     return ring

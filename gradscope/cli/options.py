@@ -135,7 +135,8 @@ class Shared:
         str | None,
         typer.Option(
             metavar="NAME=KEY",
-            help="What the loss of --model calls the entries of a batch file: x=inputs,y=labels.",
+            help="What a file calls its rows: observations=x,actions=y; "
+            "or what the loss of --model calls them: x=inputs,y=labels. gradscope help replays.",
             rich_help_panel=GRADIENTS,
         ),
     ] = None

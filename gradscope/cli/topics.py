@@ -55,6 +55,17 @@ In JSON counts are sums over batches; screens show the mean batch.
 PPO, A2C and RecurrentPPO save no rollout: record it with GradscopeCallback(..., save_rollout=True).
 A features extractor or policy of your own: --trust --code DIR imports it; a line says what.
 --source optimizer shows what Adam's moments tell, from the checkpoint alone; it is no gradient.""",
+    "replays": """Beside Stable-Baselines3's buffers, rows are read from npz and npy, torch.save, torchrl's
+dumps, tianshou's pickles, and pickled dicts, buffer classes, lists and deques of transitions.
+Entries are known by their usual names (obs, next_obs, act, rew, done; state_memory; obs_buf; ...).
+Others are named: --replay-keys observations=x,next_observations=y,actions=a,rewards=r,dones=d;
+also terminations, timeouts. Places of a tuple are 0, 1, 2, ...: --replay-keys observations=0,actions=1.
+What a buffer says of its ring counts (ptr, size, full, max_size): rows never written are left out, and
+rows come in order of collection. --replay FILE takes one file for every checkpoint, for scan, shift,
+correlate, explain and try; in a scanned folder a file belongs to the checkpoint of its step.
+A Stable-Baselines3 checkpoint is recomputed from any replay with observations, next_observations,
+actions (scaled to -1..1, as its buffer has them), rewards and ends, on the same batches as from its own
+buffer where rows lie as they lie there. Files of other things are skipped, packed ones to be unpacked.""",
     "model": """For any PyTorch run: a function without arguments that gives the model and its loss.
 
 # digits.py
@@ -106,7 +117,7 @@ read (the rest was measured and shown); 4 nothing could be read.""",
 def help_(
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
 ) -> int:
-    """Explain a topic: zeros, limits, config, slices, record, recompute, model, try, compare, exit-codes."""
+    """Explain a topic: zeros, limits, config, slices, record, recompute, replays, model, try, ..."""
     import sys
 
     from gradscope.errors import UsageError

@@ -63,7 +63,7 @@ def reader_of(path: Path, keys: Keys | None = None) -> Reader[Opened] | None:
         if is_promised or _is_link_or_nothing(path):
             raise
         return None
-    found = sniff.format_of(head)
+    found = sniff.format_named(head, path.name)
     if found is not None:
         return _reader(found, keys)
     if is_promised:

@@ -5,16 +5,14 @@ A dict of tensors keeps its names, a tuple or list of tensors gives "0", "1", ..
 
 from __future__ import annotations
 
-import ast
-import math
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gradscope.read import sniff
 from gradscope.read.file_bytes import Malformed, head_of, reading, section_of
-from gradscope.read.numpy_pickle import as_array, checked_shape
+from gradscope.read.npy import MAGIC, npy, npz
+from gradscope.read.numpy_pickle import as_array
 from gradscope.read.pickle_stubs import Stub, is_text_keyed
 from gradscope.read.safetensors_file import safetensors_content
 from gradscope.read.stored_tensor import StoredTensor
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradscope.read.file_bytes import Section
+    from gradscope.read.npy import Source
 
     Array = NDArray[Any]
 
@@ -36,12 +35,7 @@ ADVICE: Final = (
     "A batch file is a dict of tensors (torch.save), arrays (numpy.savez) or safetensors; "
     "all of them with one entry for each row."
 )
-_NPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
-_PREFIX_BYTES: Final = {1: 10, 2: 12, 3: 12}
-"""Magic, version and length of the header, by version."""
-_MAX_HEADER: Final = 1 << 16
-_DTYPE: Final = re.compile(r"[<>|=](b1|[iu][1248]|f[248]|c8|c16)")
 _MAX_LISTED: Final = 8
 
 
@@ -49,7 +43,7 @@ def read_batch(path: Path, keys: Mapping[str, str] | None = None) -> Mapping[str
     """Arrays of the file by name, in file order, all of one first dimension.
 
     Args:
-        path: .pt, .npz or .npy (uncompressed), .safetensors; told by the first bytes.
+        path: .pt, .npz or .npy, .safetensors; told by the first bytes.
         keys: the name a loss function asks for -> the file's; only these are taken. None: all.
 
     Raises:
@@ -69,8 +63,8 @@ def read_batch(path: Path, keys: Mapping[str, str] | None = None) -> Mapping[str
 
 def _entries(path: Path) -> dict[str, object]:
     head, file = head_of(path), section_of(path)
-    if head.startswith(_NPY):
-        return {"0": _npy(file)}
+    if head.startswith(MAGIC):
+        return {"0": _numbers(file)}
     if head.startswith(_ZIP):
         return _zipped(file)
     if sniff.format_of(head) in {sniff.SAFETENSORS, sniff.RECORDER}:
@@ -82,15 +76,12 @@ def _entries(path: Path) -> dict[str, object]:
 
 def _zipped(file: Section) -> dict[str, object]:
     """A torch archive, or npz: a zip of npy files."""
-    members = zip_members(file)
-    if any(name.endswith("data.pkl") for name in members):
+    if any(name.endswith("data.pkl") for name in zip_members(file)):
         return _named(torch_archive(file).value)
-    arrays = {name.removesuffix(".npy"): each for name, each in members.items() if name.endswith(".npy")}
+    arrays = npz(file)
     if not arrays:
-        raise Malformed(
-            "is a zip without uncompressed arrays", "Save it with numpy.savez, not numpy.savez_compressed."
-        )
-    return {name: _npy(each.section()) for name, each in arrays.items()}
+        raise Malformed("is a zip without arrays", ADVICE)
+    return {name: _numbers(each) for name, each in arrays.items()}
 
 
 def _named(value: object) -> dict[str, object]:
@@ -129,34 +120,11 @@ def _rows(arrays: dict[str, Array]) -> Mapping[str, Array]:
     return arrays
 
 
-def _npy(file: Section) -> Array:
-    """One npy file. Format: numpy.lib.format, versions 1 to 3."""
-    version = file.read(0, 8)[6] if file.size > 8 else 0  # noqa: PLR2004 - magic and version
-    prefix = _PREFIX_BYTES.get(version)
-    if prefix is None or file.read(0, len(_NPY)) != _NPY:
-        raise Malformed("has an array of an unknown version of npy")
-    length = int.from_bytes(file.read(8, prefix - 8), "little")
-    if length > _MAX_HEADER:
-        raise Malformed(f"has an array with a header of {length} bytes")
-    dtype, shape, order = _header(file.read(prefix, length))
-    size = math.prod(shape) * dtype.itemsize
-    if prefix + length + size != file.size:
-        raise Malformed(f"has an array of shape {shape} in {file.size - prefix - length} bytes")
-    data = file.read(prefix + length, size) if size else b""
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-
-def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
-    try:
-        header = ast.literal_eval(text.decode("latin1"))
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise Malformed("has an array with a damaged header") from error
-    if not is_text_keyed(header):
-        raise Malformed("has an array with a damaged header")
-    code = header.get("descr")
-    if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-        raise Malformed(f"has an array of {str(code)[:40]!r}, not of plain numbers")
-    return np.dtype(code), checked_shape(header.get("shape")), "F" if header.get("fortran_order") else "C"
+def _numbers(source: Source) -> Array:
+    found = npy(source)
+    if not found.is_numbers and found.dtype.kind == "V":
+        raise Malformed("has an array of records, not of plain numbers")
+    return found.array()
 
 
 def _listed(entries: Mapping[str, object]) -> str:

@@ -81,6 +81,27 @@ class Section:
         finally:
             os.close(handle)
 
+    def view(self, start: int, size: int) -> bytes | memoryview:
+        """The same bytes: in memory where they are few, else mapped.
+
+        Raises:
+            Malformed: they lie outside, or the file changed since it was opened.
+            OSError: the file cannot be opened any more.
+        """
+        if size < MAPPED_BYTES:
+            return self.read(start, size)
+        import mmap  # noqa: PLC0415  only large files need it
+
+        wanted = self.part(start, size)
+        before = wanted.start % mmap.ALLOCATIONGRANULARITY
+        handle = _open(self.path)
+        try:
+            _check(os.fstat(handle), self.stamp, size)
+            mapped = mmap.mmap(handle, before + size, access=mmap.ACCESS_READ, offset=wanted.start - before)
+        finally:
+            os.close(handle)
+        return memoryview(mapped)[before:]
+
     def content(self) -> Bytes:
         """All bytes: in memory where they are few, else mapped.
 

@@ -19,7 +19,7 @@ READERS: Final[Mapping[str, tuple[str, str]]] = {
     sniff.RECORDER: ("recorder_file", "RecorderFile"),
     sniff.TIMELINE: ("timeline", "TimelineReader"),
     sniff.ROLLOUT: ("rollout_file", "RolloutFile"),
-    sniff.BUFFER: ("sb3_buffer", "Sb3Buffer"),
+    sniff.PICKLE: ("pickle_file", "PickleFile"),
     sniff.NORMALIZER: ("vec_normalize", "VecNormalizeFile"),
     sniff.D3RLPY: ("d3rlpy_file", "D3rlpyFile"),
     sniff_folder.RLLIB: ("rllib_folder", "RllibFolder"),
@@ -27,9 +27,13 @@ READERS: Final[Mapping[str, tuple[str, str]]] = {
     sniff_folder.SHARDED: ("sharded", "ShardedFolder"),
     sniff_folder.DCP: ("dcp_folder", "DcpFolder"),
     sniff_folder.D3RLPY_RUN: ("d3rlpy_run", "D3rlpyRun"),
+    sniff.NUMPY: ("numpy_file", "NumpyFile"),
+    sniff_folder.TORCHRL: ("torchrl_folder", "TorchrlFolder"),
 }
 """Module of gradscope.read and class of each reader, by what sniff.py calls its files and folders."""
-TAKES_KEYS: Final[frozenset[str]] = frozenset()
+TAKES_KEYS: Final[frozenset[str]] = frozenset(
+    {sniff.PICKLE, sniff.NUMPY, sniff.TORCH, sniff.TORCH_LEGACY, sniff_folder.TORCHRL}
+)
 """Readers of files whose entries a user may have to name: they have a field ``keys``."""
 
 
@@ -59,9 +63,41 @@ ROWS: Final = (
     ),
     Row(
         format="sb3-buffer",
-        reader=sniff.BUFFER,
+        reader=sniff.PICKLE,
         files="rl_model_replay_buffer_2000_steps.pkl",
         tells="inputs since the previous checkpoint, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="tianshou-pickle",
+        reader=sniff.PICKLE,
+        files="buffer.pkl (pickle of ReplayBuffer, VectorReplayBuffer)",
+        tells="inputs, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="pickle",
+        reader=sniff.PICKLE,
+        files="memory.pkl: dict of arrays, list or deque of transitions, buffer class of your own",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="numpy",
+        reader=sniff.NUMPY,
+        files="transitions.npz, .npy",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with the checkpoint of its step; or grads/NAME beside weights",
+    ),
+    Row(
+        format="torchrl",
+        reader=sniff_folder.TORCHRL,
+        files="folder that ReplayBuffer.dumps wrote",
+        tells="inputs, by slice",
         step="name",
         gradients="recomputed with the checkpoint of its step",
     ),

@@ -64,7 +64,7 @@ def attributes(value: object) -> Mapping[str, object]:
     """Attributes of a stubbed object; empty for anything else."""
     state = value.state if isinstance(value, Stub) else None
     if isinstance(state, tuple) and len(state) == 2:  # noqa: PLR2004  (__dict__, __slots__)
-        state = state[0]
+        state = state[0] if state[0] is not None else state[1]
     return state if is_text_keyed(state) else {}
 
 
@@ -100,7 +100,8 @@ def _default_dict(_: Sequence[object]) -> object:
 def _deque(arguments: Sequence[object]) -> object:
     if arguments and arguments[0] not in ((), []):
         return Stub(Global("collections", "deque"), arguments)
-    return deque()
+    most = arguments[1] if len(arguments) > 1 else None
+    return deque(maxlen=most if type(most) is int and 0 < most < 1 << 62 else None)
 
 
 def _no_bytes(arguments: Sequence[object]) -> object:

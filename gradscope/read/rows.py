@@ -6,12 +6,15 @@ format that does not fix the names itself: npz, HDF5, Parquet, CSV, pickled and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
 from gradscope.read.file_bytes import Malformed
+from gradscope.read.ring_rows import with_ring
 from gradscope.read.step_name import known_step
 from gradscope.records import Replay
 
@@ -31,17 +34,22 @@ REWARDS: Final = "rewards"
 DONES: Final = "dones"
 TIMEOUTS: Final = "timeouts"
 TERMINATIONS: Final = "terminations"
+NOT_DONES: Final = "not_dones"
+_ORNAMENT: Final = re.compile(r"^_+|_+(bufs?|buffers?|memory|memo|mem)$")
+"""What people put around a name: obs_buf, state_memory."""
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {
-    OBSERVATIONS: ("observations", "observation", "obs", "states", "state", "s"),
+    OBSERVATIONS: ("observations", "observation", "obs", "obses", "obs1", "states", "state", "s"),
     NEXT: (
         *("next_observations", "next_observation", "next_obs", "obs_next", "next_states", "next_state"),
         *("new_obs", "obs2", "observations_next", "s_next", "s2", "s_"),
+        *("next_obses", "new_states", "new_state", "new_observations"),
     ),
     ACTIONS: ("actions", "action", "acts", "act", "a"),
     REWARDS: ("rewards", "reward", "rews", "rew", "r"),
     TERMINATIONS: ("terminations", "terminated", "terminals", "terminal"),
     DONES: ("dones", "done", "ends", "end", "d"),
     TIMEOUTS: ("timeouts", "timeout", "truncations", "truncated"),
+    NOT_DONES: ("not_dones", "not_done", "not_terminals", "not_terminal", "nonterminals"),
 }
 """Usual name -> what others call it, the most telling first; compared without case."""
 NO_REPLAY: Final = "has no entries that are called like a replay's (observations, actions, rewards, ...)"
@@ -59,11 +67,12 @@ def named_rows(entries: Iterable[str], keys: Mapping[str, str]) -> dict[str, str
     Raises:
         Malformed: the user named an entry that is not there.
     """
-    by_lower = {name.lower(): name for name in reversed(list(entries))}
+    known = list(entries)
+    by_lower = {bare(name): name for name in reversed(known)} | {name.lower(): name for name in known[::-1]}
     found: dict[str, str] = {}
     for name, own in keys.items():
-        if own not in by_lower.values():
-            raise Malformed(f"has no entry {own[:80]!r}", f"It has {listed(by_lower.values())}.")
+        if own not in known:
+            raise Malformed(f"has no entry {own[:80]!r}", f"It has {listed(known)}.")
         found[name] = own
     for name, others in USUAL.items():
         free = (
@@ -72,7 +81,12 @@ def named_rows(entries: Iterable[str], keys: Mapping[str, str]) -> dict[str, str
         guess = next(free, None)
         if name not in found and guess is not None:
             found[name] = guess
-    return found if OBSERVATIONS in found and len(found) > 1 else {}
+    return found if OBSERVATIONS in found and (len(found) > 1 or OBSERVATIONS in keys) else {}
+
+
+def bare(name: str) -> str:
+    """A name without case and what people put around it: obs_buf is obs, _size is size."""
+    return _ORNAMENT.sub("", name.lower())
 
 
 def listed(names: Iterable[str]) -> str:
@@ -103,26 +117,30 @@ def replay_of(
     observations, following, arrays = _checked(rows)
     count = len(next(iter(observations.values())))
     environments = _environments(arrays, observations)
+    spread, environments = partial(_spread, environments=environments), environments or 1
     known = known_step(path, step or {})
-    return Replay(
+    replay = Replay(
         source=path,
         format=format_name,
         step=known.step,
         step_from=known.step_from,
-        observations={key: _spread(each, environments) for key, each in observations.items()},
-        next_observations=following and {key: _spread(each, environments) for key, each in following.items()},
-        actions=_spread(arrays[ACTIONS], environments) if ACTIONS in arrays else None,
+        observations={key: spread(each) for key, each in observations.items()},
+        next_observations=following and {key: spread(each) for key, each in following.items()},
+        actions=spread(arrays[ACTIONS]) if ACTIONS in arrays else None,
         rewards=_flat(arrays.get(REWARDS), count, environments),
         ends=_ends(arrays, count, environments),
         num_environments=environments,
         num_rows=count * environments,
-        num_bytes=sum(
-            each.nbytes for each in (*observations.values(), *(following or {}).values(), *arrays.values())
-        ),
+        num_bytes=_num_bytes(observations, following or {}, arrays),
         capacity=capacity,
         overwritten=overwritten,
         notes=known.notes + notes,
     )
+    return with_ring(replay)
+
+
+def _num_bytes(*arrays: Mapping[str, Array]) -> int:
+    return sum(each.nbytes for by_name in arrays for each in by_name.values())
 
 
 def _checked(rows: Rows) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Array]]:
@@ -156,22 +174,25 @@ def _numbers(name: str, array: Array) -> Array:
     return array
 
 
-def _environments(arrays: Mapping[str, Array], observations: Mapping[str, Array]) -> int:
-    """More than one only where rewards or ends, which have no shape of their own, say so."""
+def _environments(arrays: Mapping[str, Array], observations: Mapping[str, Array]) -> int | None:
+    """How many there are; None where arrays have no axis of environments, which only others' shapes tell.
+
+    Rewards and ends have no shape of their own: [rows, environments] says how many. One environment has
+    an axis of its own where actions have one, as Stable-Baselines3 lays them out: [rows, 1, size].
+    """
     for name in (REWARDS, DONES, TERMINATIONS):
         sides = arrays[name].shape[1:] if name in arrays else ()
-        if (
-            len(sides) == 1
-            and sides[0] > 1
-            and all(each.shape[1:2] == sides for each in observations.values())
-        ):
-            return int(sides[0])
-    return 1
+        if len(sides) == 1 and all(each.shape[1:2] == sides for each in observations.values()):
+            actions = arrays.get(ACTIONS)
+            has_axis = actions is not None and actions.ndim == 3 and actions.shape[1] == 1  # noqa: PLR2004
+            if sides[0] > 1 or (has_axis and all(each.ndim > 2 for each in observations.values())):  # noqa: PLR2004
+                return int(sides[0])
+    return None
 
 
-def _spread(array: Array, environments: int) -> Array:
+def _spread(array: Array, environments: int | None) -> Array:
     """[rows, environments, *shape], at least one number each."""
-    spread = array[:, None] if environments == 1 else array
+    spread = array[:, None] if environments is None else array
     return spread[..., None] if spread.ndim == 2 else spread  # noqa: PLR2004
 
 
@@ -185,6 +206,8 @@ def _ends(arrays: Mapping[str, Array], count: int, environments: int) -> Array |
     if (own := _flat(arrays.get(TERMINATIONS), count, environments)) is not None:
         return own.astype(np.float32)
     dones = _flat(arrays.get(DONES), count, environments)
+    if dones is None and (going_on := _flat(arrays.get(NOT_DONES), count, environments)) is not None:
+        dones = 1 - going_on.astype(np.float32)
     timeouts = _flat(arrays.get(TIMEOUTS), count, environments)
     if dones is None or timeouts is None:
         return None if dones is None else dones.astype(np.float32)

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from gradscope.read import sniff
 from gradscope.read.checked_json import count, number
-from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
-from gradscope.read.layers import inert_note
-from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
-from gradscope.read.pickle_stubs import Stub, attributes, class_name, is_text_keyed
-from gradscope.read.safe_pickle import unpickled
+from gradscope.read.file_bytes import Foreign, Malformed
+from gradscope.read.numpy_pickle import as_array
+from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.step_name import known_step
 from gradscope.read.stored_tensor import OnDemand
 from gradscope.records import Replay, Ring
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Arrays = Mapping[str, Array]
 
+FORMAT: Final = "sb3-buffer"
+_RECORD: Final = "Record rollouts: GradscopeCallback(..., save_rollout=True)."
 _NEEDED: Final = ("observations", "pos", "full")
 SB3_DETAILS: Final = re.compile(
     r"(stable_baselines3|sb3_contrib|gym|gymnasium|numpy\.random)\..*|torch\.device|numpy\.ndarray"
@@ -36,33 +35,30 @@ SB3_DETAILS: Final = re.compile(
 """Names that honest buffers and normalizers refer to."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sb3Buffer:
-    """Reader of pickled replay buffers: plain, Dict, n-step and hindsight ones."""
-
-    format: str = sniff.BUFFER
-
-    def accepts(self, path: Path) -> bool:
-        """Whether the first bytes are of this format."""
-        return sniff.format_of(head_or_nothing(path)) == self.format
-
-    def read(self, path: Path) -> Replay:
-        """Open a buffer. Arrays are views of the file's bytes, but where the ring has wrapped.
-
-        Raises:
-            UnreadableFile: damaged, or a pickle of something else.
-        """
-        with reading(path):
-            found = unpickled(section_of(path).content(), NUMPY_TABLE)
-            values = attributes(found.value)
-            if any(name not in values for name in _NEEDED):
-                raise Malformed(
-                    f"a pickle of {_described(found.value)} holds no replay buffer", "Leave it out."
-                )
-            return _replay(path, self.format, found.value, inert_note(found.unknown, SB3_DETAILS))
+_OF_SB3: Final = re.compile(r"(stable_baselines3|sb3_contrib)\..*")
+_ON_POLICY: Final = "RolloutBuffer"
 
 
-def _replay(path: Path, format_name: str, value: object, notes: tuple[str, ...]) -> Replay:
+def is_sb3_buffer(value: object) -> bool:
+    """Whether an unpickled object is one of the library's buffers, or of a class that extends one.
+
+    Raises:
+        Foreign: it is a rollout buffer, which no algorithm saves.
+    """
+    name, values = class_name(value) or "", attributes(value)
+    if any(each not in values for each in _NEEDED):
+        return False
+    if name.endswith(_ON_POLICY):
+        raise Foreign(f"is a pickled {name}, which is not read", _RECORD)
+    return _OF_SB3.fullmatch(name) is not None or "n_envs" in values
+
+
+def sb3_replay(path: Path, value: object, notes: tuple[str, ...]) -> Replay:
+    """The buffer as a replay. Arrays are views of the file's bytes, but where the ring has wrapped.
+
+    Raises:
+        Malformed: its arrays and numbers contradict each other.
+    """
     ring = _ring(value)
     rows = _Rows(position=ring.position, is_full=ring.is_full, is_shared=ring.is_shared)
     known = known_step(path, {})
@@ -70,7 +66,7 @@ def _replay(path: Path, format_name: str, value: object, notes: tuple[str, ...])
     following = ring.next_observations
     return Replay(
         source=path,
-        format=format_name,
+        format=FORMAT,
         step=known.step,
         step_from=known.step_from,
         observations=rows.ordered(ring.observations),
@@ -189,10 +185,3 @@ def _ends(dones: Array | None, timeouts: Array | None) -> Array | None:
         return dones
     ends: Array = dones * (1 - timeouts)
     return ends
-
-
-def _described(value: object) -> str:
-    if isinstance(value, Stub):
-        return str(value)
-    array = as_array(value)
-    return f"a {type(value).__name__}" if array is None else f"an array of shape {array.shape}"

@@ -17,12 +17,13 @@ SAFETENSORS: Final = "safetensors"
 RECORDER: Final = "gradscope"
 TIMELINE: Final = "gradscope-timeline"
 ROLLOUT: Final = "gradscope-rollout"
-BUFFER: Final = "sb3-buffer"
+PICKLE: Final = "pickle"
 NORMALIZER: Final = "vec-normalize"
 D3RLPY: Final = "d3rlpy"
+NUMPY: Final = "numpy"
 FORMATS: Final = (
     *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS, D3RLPY),
-    *(RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER),
+    *(RECORDER, TIMELINE, ROLLOUT, PICKLE, NORMALIZER, NUMPY),
 )
 
 _LEGACY_TORCH: Final = re.compile(
@@ -41,7 +42,38 @@ _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(?\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
 """A dict whose first entry is ``torch``, and bytes."""
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"}
+_NPY: Final = b"\x93NUMPY"
+_OLD_PICKLE: Final = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")
+"""Protocols 0 and 1 have no head: an open bracket, an empty list or dict, or a global's name."""
+_PICKLE_SUFFIXES: Final = (".pkl", ".pickle")
+_KNOWN_SUFFIXES: Final = {
+    *(
+        ".pt",
+        ".pth",
+        ".pt2",
+        ".ckpt",
+        ".zip",
+        ".d3",
+        ".pkl",
+        ".pickle",
+        ".joblib",
+        ".safetensors",
+        ".npz",
+        ".npy",
+    )
+}
+_PACKED_SUFFIX: Final = re.compile(r"\.(gz|bz2|xz|zst|lz4)$")
+_PACKED: Final = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x78\x9c": "zlib",
+    b"\x78\xda": "zlib",
+    b"\x78\x01": "zlib",
+    b"\x78\x5e": "zlib",
+}
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -51,6 +83,8 @@ def format_of(head: bytes) -> str | None:
         return _zip_format(head)
     if _PICKLE.match(head):
         return _pickle_format(head)
+    if head.startswith(_NPY):
+        return NUMPY
     if head.startswith(b"{"):
         return TIMELINE if b"gradscope/timeline/" in head else None
     if len(head) > 9 and head[8:].lstrip(_JSON_SPACE)[:1] == b"{" and head[4:8] == bytes(4):  # noqa: PLR2004
@@ -58,9 +92,17 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
+def format_named(head: bytes, name: str) -> str | None:
+    """The same where the name has to help: pickles of protocols 0 and 1 begin like text."""
+    found = format_of(head)
+    if found is None and name.lower().endswith(_PICKLE_SUFFIXES) and _OLD_PICKLE.match(head):
+        return PICKLE
+    return found
+
+
 def is_promised(name: str) -> bool:
     """Whether a file's name promises a format that is read here."""
-    lower = name.lower()
+    lower = _PACKED_SUFFIX.sub("", name.lower())
     if lower.endswith(".jsonl"):
         return "gradscope" in lower
     return any(lower.endswith(suffix) for suffix in _KNOWN_SUFFIXES)
@@ -81,6 +123,8 @@ def strange_content(head: bytes) -> tuple[str, str]:
             "is a tar: packed files, or torch's format from before 0.1.10",
             "Unpack it, or save it anew with torch.",
         )
+    if packed := next((how for magic, how in _PACKED.items() if head.startswith(magic)), None):
+        return f"is compressed ({packed})", "Decompress it first."
     if head.startswith(_ZIP):
         return f"is a zip of no known layout (first member {_first_member(head)[:80]!r})", ""
     return f"begins like no known format: {head[:8]!r}", "Copy it again, or leave it out."
@@ -105,6 +149,8 @@ def _zip_format(head: bytes) -> str | None:
         return SB3
     if _EXPORT_MEMBER.fullmatch(member):
         return TORCH_EXPORT
+    if member.endswith(b".npy"):
+        return NUMPY
     return TORCH if _TORCH_MEMBER.fullmatch(member) else None
 
 
@@ -113,4 +159,4 @@ def _pickle_format(head: bytes) -> str | None:
         return TORCH_LEGACY
     if _D3RLPY.match(head):
         return D3RLPY
-    return NORMALIZER if b"VecNormalize" in head[:256] else BUFFER
+    return NORMALIZER if b"VecNormalize" in head[:256] else PICKLE

@@ -13,6 +13,7 @@ RLLIB: Final = "rllib"
 TRAINER: Final = "hf-trainer"
 SHARDED: Final = "sharded"
 DCP: Final = "dcp"
+TORCHRL: Final = "torchrl"
 D3RLPY_RUN: Final = "d3rlpy-run"
 
 TRAINER_STATE: Final = "trainer_state.json"
@@ -47,6 +48,10 @@ def _is_dcp(files: Collection[str], _: Collection[str]) -> bool:
     return any(name.endswith(".distcp") for name in files)
 
 
+def _is_torchrl(files: Collection[str], folders: Collection[str]) -> bool:
+    return "buffer_metadata.json" in files and "storage" in folders
+
+
 def _is_d3rlpy_run(files: Collection[str], _: Collection[str]) -> bool:
     return "params.json" in files and any(name.endswith(GRADIENT_LOG) for name in files)
 
@@ -57,6 +62,7 @@ FOLDERS: Final[Mapping[str, Listing]] = {
     SHARDED: _is_sharded,
     DCP: _is_dcp,
     D3RLPY_RUN: _is_d3rlpy_run,
+    TORCHRL: _is_torchrl,
 }
 """Reader's name -> whether a folder with these (file names, folder names) is one of its artifacts.
 

@@ -35,17 +35,27 @@ _ENCRYPTED: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One stored member; its local header is looked at when it is read."""
+    """One member; its local header is looked at when it is read."""
 
     name: str
     archive: Section
     header: int
     """Where its local header begins in the archive."""
     size: int
+    """Bytes of its content, as the directory claims."""
     checksum: int
+    method: int = 0
+    """How it is packed: 0 stored, 8 deflated."""
+    packed: int | None = None
+    """Bytes that it takes in the file; None: as many as its content."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its content lies in the file as it is."""
+        return self.method == 0 and self.packed in {None, self.size}
 
     def section(self) -> Section:
-        """The member's bytes as a range of the file.
+        """What the file holds of the member: its content where it is stored, else that packed.
 
         Raises:
             Malformed: its local header is damaged, or it lies outside of the archive.
@@ -53,7 +63,10 @@ class Member:
         fields = _LOCAL.unpack(self.archive.read(self.header, _LOCAL.size))
         if fields[0] != b"PK\x03\x04":
             raise Malformed(f"has a damaged member {self.name[:80]!r}")
-        return self.archive.part(self.header + _LOCAL.size + fields[9] + fields[10], self.size)
+        return self.archive.part(
+            self.header + _LOCAL.size + fields[9] + fields[10],
+            self.size if self.packed is None else self.packed,
+        )
 
     def read(self, start: int, size: int) -> bytes:
         """A range of the member's bytes.
@@ -83,22 +96,28 @@ def zip_members(archive: Section) -> Mapping[str, Member]:
     Raises:
         Malformed: no directory, a damaged one, two members of one name, or encryption.
     """
+    return {name: each for name, each in all_members(archive).items() if each.is_stored}
+
+
+def all_members(archive: Section) -> Mapping[str, Member]:
+    """Members by name, in the directory's order.
+
+    Raises:
+        Malformed: no directory, a damaged one, two members of one name, or encryption.
+    """
     start, size = _directory(archive)
     if size > MAX_DIRECTORY_BYTES:
         raise Malformed(f"claims a zip directory of {size} bytes")
     directory = archive.read(start, size)
     members: dict[str, Member] = {}
-    seen: set[str] = set()
     position = 0
     while position < size:
         fields = _fields(directory, position)
         end = position + _ENTRY.size + fields[10] + fields[11] + fields[12]
-        member, is_stored = _member(archive, directory, position, fields)
-        if member.name in seen:
+        member = _member(archive, directory, position, fields)
+        if member.name in members:
             raise Malformed(f"holds two members named {member.name[:80]!r}", "Leave it out: it was altered.")
-        seen.add(member.name)
-        if is_stored:
-            members[member.name] = member
+        members[member.name] = member
         position = end
     return members
 
@@ -121,9 +140,7 @@ def _fields(directory: bytes, position: int) -> tuple[int, ...]:
     return (len(signature), *fields)
 
 
-def _member(
-    archive: Section, directory: bytes, position: int, fields: tuple[int, ...]
-) -> tuple[Member, bool]:
+def _member(archive: Section, directory: bytes, position: int, fields: tuple[int, ...]) -> Member:
     flags, method, checksum, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
     name_end = position + _ENTRY.size + fields[10]
     name = directory[position + _ENTRY.size : name_end].decode("utf-8", "replace")
@@ -131,8 +148,15 @@ def _member(
     size, packed, header = _wide(extra, [size, packed, fields[16]])
     if flags & _ENCRYPTED:
         raise Malformed(f"has an encrypted member {name[:80]!r}", "Decrypt it.")
-    member = Member(name=name, archive=archive, header=header, size=size, checksum=checksum)
-    return member, method == 0 and packed == size
+    return Member(
+        name=name,
+        archive=archive,
+        header=header,
+        size=size,
+        checksum=checksum,
+        method=method,
+        packed=packed,
+    )
 
 
 def _wide(extra: bytes, numbers: list[int]) -> list[int]:

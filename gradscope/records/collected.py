@@ -71,7 +71,9 @@ class Replay:
     overwritten: bool = False
     """Whether older rows have been lost to the ring."""
     ring: Ring | None = None
-    """The same arrays as the library draws from them; None for formats that have no ring."""
+    """The same arrays as the library draws from them; None where batches cannot be drawn so."""
+    ring_reason: str | None = None
+    """Why there is no ring."""
     notes: tuple[str, ...] = ()
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     Announce = Callable[[str], None]
 
-BATCH_FILES: Final = (sniff.TORCH, sniff.TORCH_LEGACY, sniff.SAFETENSORS, sniff.RECORDER)
+ROWS: Final = "Rows under other names: --replay-keys observations=NAME,actions=NAME,..."
+BATCH_FILES: Final = (sniff.TORCH, sniff.TORCH_LEGACY, sniff.SAFETENSORS, sniff.RECORDER, sniff.NUMPY)
 """Readers whose files, named for ``--model``, hold rows under names of the user's own."""
 
 
@@ -83,7 +84,7 @@ def given(settings: Settings) -> Given:
             return Given(replay=record)
         case Rollout():
             return Given(rollout=record)
-    raise UsageError(f"--replay {path}: holds neither a replay buffer nor a rollout.")
+    raise UsageError(f"--replay {path}: holds neither a replay buffer nor a rollout. {ROWS}")
 
 
 def _for_model(settings: Settings) -> Given:

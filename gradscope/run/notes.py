@@ -34,6 +34,9 @@ def _of_other_files(opened: Opened) -> Iterator[str]:
         records += run.files.normalizers
         for record in records:
             yield from (f"{opened.found.relative(record.source)}: {note}" for note in record.notes)
+    named = opened.given.replay
+    if named is not None and named.source not in opened.found.artifacts:
+        yield from (f"--replay {named.source.name}: {note}" for note in named.notes)
 
 
 def _layer_filter(opened: Opened) -> Iterator[str]:

@@ -88,6 +88,9 @@ def _by_algorithm(training: Sb3Training, moment: Moment, means: Means) -> Recomp
     algorithm = moment.main.algorithm
     if algorithm in ON_POLICY:
         return NO_ROLLOUT.format(algorithm)
+    replay = _replay(moment, means)
+    if replay is not None and replay.ring_reason is not None:
+        return replay.ring_reason
     broken = means.broken.get(moment.step)
     return NO_REPLAY if broken is None else f"{broken} could not be read"
 

@@ -150,7 +150,7 @@ class Runs:
         return os.mkdir, (str(self.marker),)
 
 
-@pytest.mark.parametrize("name", ["sb3-buffer", "vec-normalize", "torch", "sb3"])
+@pytest.mark.parametrize("name", ["pickle", "vec-normalize", "torch", "sb3"])
 def test_nothing_in_a_file_runs(name: str, samples: dict[str, Path], tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / f"file{samples[name].suffix}"
     if name == "torch":
@@ -168,6 +168,8 @@ def test_nothing_in_a_file_runs(name: str, samples: dict[str, Path], tmp_path: P
                         json.loads(content) | {"policy_class": blob, "lr_schedule": blob}
                     ).encode()
                 new.writestr(member, content)
+    elif name == "pickle":
+        path.write_bytes(pickle.dumps({"obs": np.ones((3, 2)), "act": np.ones(3), "x": Runs(marker)}))
     else:
         value = pickle.loads(samples[name].read_bytes())
         vars(value).update({"venv": None, "class_attributes": None, "returns": None}, extra=Runs(marker))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,17 @@ import numpy as np
 import pytest
 from conftest import SB3_STEPS
 from stable_baselines3 import DQN, HerReplayBuffer
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import (
+    DictReplayBuffer,
+    NStepReplayBuffer,
+    ReplayBuffer,
+    RolloutBuffer,
+)
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from gradscope.errors import UnreadableFile
+from gradscope.errors import ForeignFile, UnreadableFile
 from gradscope.read import open_file
 from gradscope.records import Normalizer, Replay
 
@@ -191,18 +197,36 @@ def test_a_buffer_that_contradicts_itself(tmp_path: Path, attribute: str, value:
         open_file(saved_as_is(tmp_path / "b.pkl", buffer))
 
 
+def test_a_rollout_buffer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ForeignFile, match=r"RolloutBuffer, which is not read. Record rollouts"):
+        open_file(saved_as_is(tmp_path / "b.pkl", RolloutBuffer(10, BOX, ACTION)))
+
+
 @pytest.mark.parametrize(
-    ("value", "described"),
+    ("space", "action"),
     [
-        ({"a": 1}, "a dict"),
-        (np.zeros(3), "an array of shape"),
-        (Path("x"), "pathlib.P"),
-        ([], "a list"),
+        (gymnasium.spaces.Discrete(5), gymnasium.spaces.Discrete(3)),
+        (gymnasium.spaces.MultiBinary(4), gymnasium.spaces.MultiDiscrete([2, 3])),
+        (gymnasium.spaces.MultiDiscrete([4, 4]), gymnasium.spaces.MultiBinary(2)),
     ],
+    ids=str,
 )
-def test_a_pickle_of_something_else(tmp_path: Path, value: object, described: str) -> None:
-    with pytest.raises(UnreadableFile, match=f"a pickle of {described}.* holds no replay buffer"):
-        open_file(saved_as_is(tmp_path / "b.pkl", value))
+@pytest.mark.parametrize("num_rows", [4, 13])
+def test_choices_and_bits(tmp_path: Path, space: Any, action: Any, num_rows: int) -> None:
+    buffer, rng = ReplayBuffer(20, space, action, n_envs=2), np.random.default_rng(0)
+    for _ in range(num_rows):
+        ahead, after, done = [np.stack([each.sample() for _ in range(2)]) for each in (space, space, action)]
+        buffer.add(ahead, after, done, rng.normal(size=2), np.zeros(2), [{}, {}])
+    replay = opened(saved_as_is(tmp_path / "b.pkl", buffer))
+    expected = pickle.loads((tmp_path / "b.pkl").read_bytes())
+    start = num_rows % 10 if num_rows > 10 else 0
+    for name in ("observations", "next_observations", "actions", "rewards"):
+        found = getattr(replay, name)
+        found = found[""] if isinstance(found, Mapping) else found
+        whole = getattr(expected, name)
+        wanted = np.concatenate([whole[start:], whole[:start]]) if start else whole[:num_rows]
+        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype == wanted.dtype
 
 
 def test_a_name_that_should_not_be_in_a_buffer_is_told(tmp_path: Path) -> None:

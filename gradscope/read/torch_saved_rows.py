@@ -1,0 +1,93 @@
+"""Replays that torch.save wrote: dicts of tensors under a replay's names, or lists of transitions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradscope.read.array_weights import Held, InMemory, is_parameter_name
+from gradscope.read.held_rows import held_replay, replay_names
+from gradscope.read.numpy_pickle import Rebuilt, as_array
+from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
+from gradscope.read.rows import named_rows
+from gradscope.read.stored_tensor import StoredTensor
+from gradscope.read.transition_rows import is_sequence, transition_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gradscope.records import Replay
+
+
+def saved_replay(path: Path, format_name: str, value: object, keys: Mapping[str, str]) -> Replay | None:
+    """A replay where what was saved is one, by its names or its rows; None for a checkpoint.
+
+    Raises:
+        Malformed: a replay that contradicts itself, or tuples of which it is not certain what is what.
+    """
+    if is_sequence(value):
+        return _listed(path, format_name, value, keys)
+    named = value if is_text_keyed(value) else attributes(value)
+    entries = {name: _entry(each) for name, each in named.items()}
+    entries = {name: each for name, each in entries.items() if each is not None}
+    if any(map(_is_model, named.items())) or not replay_names(entries, keys):
+        return None
+    return held_replay(path, format_name, entries, keys)
+
+
+def _is_model(entry: tuple[str, object]) -> bool:
+    """A parameter, a state dict, or a whole module."""
+    name, value = entry
+    inner = value if is_text_keyed(value) else attributes(value)
+    return is_parameter_name(name) or "_parameters" in inner or any(map(is_parameter_name, inner))
+
+
+def _entry(value: object) -> Held | Mapping[str, Held] | int | None:
+    """A tensor or an array, a dict of them, or a number."""
+    if isinstance(value, int):
+        return value
+    if (found := _held(value)) is not None:
+        return found
+    inner = {key: _held(each) for key, each in value.items()} if is_text_keyed(value) else {}
+    kept = {key: each for key, each in inner.items() if each is not None}
+    return kept if kept and len(kept) == len(inner) else None
+
+
+def _held(value: object) -> Held | None:
+    if isinstance(value, StoredTensor):
+        assert isinstance(value, Held)
+        return value
+    array = as_array(value)
+    return None if array is None else InMemory(values=array)
+
+
+def _listed(path: Path, format_name: str, items: Sequence[object], keys: Mapping[str, str]) -> Replay | None:
+    first = items[0]
+    is_tuple = isinstance(first, (tuple, list)) or (isinstance(first, Stub) and not attributes(first))
+    names = first if is_text_keyed(first) else attributes(first)
+    if not is_tuple and not named_rows(names, keys if set(keys.values()) & set(names) else {}):
+        return None
+    read: dict[int, object] = {}
+    rows = [_read(each, read) for each in items]
+    columns = transition_columns(rows, keys, path.stat().st_size)
+    if columns is None:
+        return None
+    return held_replay(path, format_name, columns.entries, columns.keys or keys, notes=columns.notes)
+
+
+def _read(item: object, read: dict[int, object]) -> object:
+    """A transition with arrays in the place of tensors; one that rows share is read once."""
+    if isinstance(item, Stub):
+        given = attributes(item) or item.arguments
+        return _read(given, read)
+    if isinstance(item, (tuple, list)):
+        return tuple(_array(each, read) for each in item)
+    return {key: _array(each, read) for key, each in item.items()} if is_text_keyed(item) else item
+
+
+def _array(value: object, read: dict[int, object]) -> object:
+    if not isinstance(value, StoredTensor):
+        return value
+    if id(value) not in read:
+        read[id(value)] = Rebuilt(value.array())
+    return read[id(value)]

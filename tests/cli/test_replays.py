@@ -1,0 +1,105 @@
+"""Replays of other origins through the command line: named, beside checkpoints, under other names."""
+
+from __future__ import annotations
+
+import collections
+import json
+import pickle
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from run_cli import gradscope
+from samples_rows import npz_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NAMES = ("observations", "next_observations", "actions", "rewards", "dones")
+
+
+def exported(folder: Path, step: int) -> dict[str, Any]:
+    buffer = pickle.loads((folder / f"rl_model_replay_buffer_{step}_steps.pkl").read_bytes())
+    found = {name: getattr(buffer, name)[: buffer.pos, 0] for name in NAMES}
+    found["dones"] = found["dones"] * (1 - buffer.timeouts[: buffer.pos, 0])
+    return found
+
+
+def scanned(directory: Path, *options: str) -> dict[str, Any]:
+    result = gradscope("scan", *options, "--json", directory=directory)
+    assert result.code == 0, result.err
+    document: dict[str, Any] = json.loads(result.out)
+    return document
+
+
+def layers_of(document: dict[str, Any]) -> list[Any]:
+    return [
+        (layer["name"], layer["num_zero"], layer["norm"]) for layer in document["snapshots"][-1]["layers"]
+    ]
+
+
+@pytest.fixture
+def own(sb3_files: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A run folder whose buffer somebody keeps as npz, with what lies about in such folders."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("rl_model_128_steps.zip", "rl_model_vecnormalize_128_steps.pkl"):
+        shutil.copy(sb3_files("SAC") / name, folder)
+    np.savez(folder / "rows_128_steps.npz", **exported(sb3_files("SAC"), 128))
+    np.savez(folder / "evaluations.npz", timesteps=np.arange(3), results=np.ones((3, 5)))
+    (folder / "args.pkl").write_bytes(pickle.dumps({"learning_rate": 3e-4}))
+    return folder
+
+
+def test_a_replay_beside_its_checkpoint(own: Path, sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    document = scanned(tmp_path, str(own))
+    assert document["snapshots"][0]["origin"] == "recomputed"
+    assert {each["source"] for each in document["skipped"]} == {"evaluations.npz", "args.pkl"}
+    assert document["unreadable"] == []
+    assert layers_of(document) == layers_of(scanned(tmp_path, str(sb3_files("SAC"))))
+    shift = gradscope("shift", str(own), "--slice", "x=0:2", directory=tmp_path)
+    assert shift.code == 0, shift.err
+    assert gradscope("correlate", str(own), "--slice", "x=0:2", directory=tmp_path).code == 0
+
+
+def test_a_named_deque_says_how_it_was_read(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = exported(sb3_files("SAC"), 128)
+    order = ("observations", "actions", "rewards", "next_observations", "dones")
+    memory = collections.deque(zip(*(rows[name] for name in order), strict=True))
+    (tmp_path / "memory.pkl").write_bytes(pickle.dumps(memory))
+    options = ["--replay", str(tmp_path / "memory.pkl")]
+    document = scanned(tmp_path, str(sb3_files("SAC")), *options)
+    assert layers_of(document) == layers_of(scanned(tmp_path, str(sb3_files("SAC"))))
+    shown = gradscope("scan", str(sb3_files("SAC")), *options, directory=tmp_path).out
+    assert "--replay memory.pkl: transitions are read as (observation, action, reward" in " ".join(
+        shown.split()
+    )
+
+
+def test_names_of_the_users_own(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = exported(sb3_files("SAC"), 128)
+    np.savez(
+        tmp_path / "strange.npz", **{f"column {place}": each for place, each in enumerate(rows.values())}
+    )
+    options = [str(sb3_files("SAC")), "--replay", str(tmp_path / "strange.npz")]
+    refused = gradscope("scan", *options, directory=tmp_path)
+    assert refused.code == 2
+    assert "Name them: --replay-keys" in refused.err
+    keys = ",".join(f"{name}=column {place}" for place, name in enumerate(NAMES))
+    named = scanned(tmp_path, *options, "--replay-keys", keys)
+    assert layers_of(named) == layers_of(scanned(tmp_path, str(sb3_files("SAC"))))
+
+
+def test_a_layout_that_does_not_fit_says_why(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "half.npz", obs=np.zeros((9, 3), np.float32), act=np.zeros((9, 1), np.float32))
+    reasons = {
+        npz_file(tmp_path, None): "no gradients: actor.mu has another number of outputs than 2",
+        tmp_path / "half.npz": "no gradients: the replay has no next_observations, no rewards, no ends",
+    }
+    for path, reason in reasons.items():
+        refused = gradscope("scan", str(sb3_files("SAC")), "--replay", str(path), directory=tmp_path)
+        assert refused.code == 2
+        assert reason in refused.err
+        assert refused.err.count("\n") == 1
