@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 import samples_folders
+import samples_native
 import samples_torch
 import torch
 from safetensors.torch import save_file
@@ -34,6 +35,7 @@ RECORDS: Final[Mapping[str, str]] = {
     "sb3-buffer": "Replay",
     "vec-normalize": "Normalizer",
     **samples_folders.RECORDS,
+    **samples_native.RECORDS,
 }
 """What opening each reader's sample gives."""
 
@@ -82,4 +84,5 @@ SAMPLES: Final[Mapping[str, Maker]] = {
     "sb3-buffer": lambda _, sb3_files: sb3_files("DQN") / "rl_model_replay_buffer_64_steps.pkl",
     "vec-normalize": lambda _, sb3_files: sb3_files("DQN") / "rl_model_vecnormalize_64_steps.pkl",
     **samples_folders.SAMPLES,
+    **samples_native.SAMPLES,
 }

@@ -135,7 +135,8 @@ class Shared:
         str | None,
         typer.Option(
             metavar="NAME=KEY",
-            help="What the loss of --model calls the entries of a batch file: x=inputs,y=labels.",
+            help="What the files call the entries of a replay: observations=obs_*,actions=u; "
+            "or --model's loss those of a batch file: x=inputs,y=labels.",
             rich_help_panel=GRADIENTS,
         ),
     ] = None

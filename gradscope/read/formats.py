@@ -27,9 +27,14 @@ READERS: Final[Mapping[str, tuple[str, str]]] = {
     sniff_folder.SHARDED: ("sharded", "ShardedFolder"),
     sniff_folder.DCP: ("dcp_folder", "DcpFolder"),
     sniff_folder.D3RLPY_RUN: ("d3rlpy_run", "D3rlpyRun"),
+    sniff.HDF5: ("hdf5_file", "Hdf5File"),
+    sniff.PARQUET: ("table_file", "parquet_file"),
+    sniff.ARROW: ("table_file", "arrow_file"),
+    sniff.CSV: ("table_file", "csv_file"),
+    sniff_folder.MINARI: ("minari_folder", "MinariFolder"),
 }
 """Module of gradscope.read and class of each reader, by what sniff.py calls its files and folders."""
-TAKES_KEYS: Final[frozenset[str]] = frozenset()
+TAKES_KEYS: Final[frozenset[str]] = frozenset({sniff.HDF5, sniff.PARQUET, sniff.ARROW, sniff.CSV})
 """Readers of files whose entries a user may have to name: they have a field ``keys``."""
 
 
@@ -192,6 +197,62 @@ ROWS: Final = (
         tells="what PPO, A2C or RecurrentPPO trained on after a checkpoint (save_rollout=True)",
         step="content",
         gradients="recomputed with the checkpoint of its step",
+    ),
+    Row(
+        format="tianshou",
+        reader=sniff.HDF5,
+        files="buffer.hdf5 of save_hdf5",
+        tells="replay buffer, in order of collection",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="d3rlpy-dataset",
+        reader=sniff.HDF5,
+        files="dataset.h5 of ReplayBuffer.dump",
+        tells="transitions, episode by episode",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="minari",
+        reader=sniff_folder.MINARI,
+        files="folder with data/: HDF5, Arrow or Parquet",
+        tells="transitions, episode by episode",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="hdf5",
+        reader=sniff.HDF5,
+        files=".hdf5, .h5: D4RL, robomimic, own names",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="parquet",
+        reader=sniff.PARQUET,
+        files=".parquet: obs_0, obs_1, ... or lists",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="arrow",
+        reader=sniff.ARROW,
+        files=".arrow, .feather",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        format="csv",
+        reader=sniff.CSV,
+        files=".csv with a line of names",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with --model",
     ),
 )
 """In the order in which they are shown."""

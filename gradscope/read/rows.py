@@ -13,13 +13,14 @@ import numpy as np
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.step_name import known_step
-from gradscope.records import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from gradscope.records import Replay
 
     Array = NDArray[Any]
     Rows: TypeAlias = Mapping[str, Array | Mapping[str, Array]]
@@ -100,6 +101,8 @@ def replay_of(
     Raises:
         Malformed: observations are missing or no numbers, or entries differ in length.
     """
+    from gradscope.records import Replay  # noqa: PLC0415  who only asks for names starts faster
+
     observations, following, arrays = _checked(rows)
     count = len(next(iter(observations.values())))
     environments = _environments(arrays, observations)
@@ -116,13 +119,15 @@ def replay_of(
         ends=_ends(arrays, count, environments),
         num_environments=environments,
         num_rows=count * environments,
-        num_bytes=sum(
-            each.nbytes for each in (*observations.values(), *(following or {}).values(), *arrays.values())
-        ),
+        num_bytes=sum(map(_size, (*observations.values(), *(following or {}).values(), *arrays.values()))),
         capacity=capacity,
         overwritten=overwritten,
         notes=known.notes + notes,
     )
+
+
+def _size(array: Array) -> int:
+    return array.nbytes
 
 
 def _checked(rows: Rows) -> tuple[dict[str, Array], dict[str, Array] | None, dict[str, Array]]:

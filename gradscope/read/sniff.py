@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gradscope.read import sniff_table
+
 SB3: Final = "sb3"
 TORCH: Final = "torch"
 TORCH_LEGACY: Final = "torch-legacy"
@@ -20,9 +22,14 @@ ROLLOUT: Final = "gradscope-rollout"
 BUFFER: Final = "sb3-buffer"
 NORMALIZER: Final = "vec-normalize"
 D3RLPY: Final = "d3rlpy"
+HDF5: Final = "hdf5"
+PARQUET: Final = "parquet"
+ARROW: Final = "arrow"
+CSV: Final = "csv"
 FORMATS: Final = (
     *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS, D3RLPY),
     *(RECORDER, TIMELINE, ROLLOUT, BUFFER, NORMALIZER),
+    *(HDF5, PARQUET, ARROW, CSV),
 )
 
 _LEGACY_TORCH: Final = re.compile(
@@ -41,7 +48,13 @@ _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _D3RLPY: Final = re.compile(rb"\x80[\x04\x05].{0,9}\}\x94?\(?\x8c\x05torch\x94?[BC\x8e]", re.DOTALL)
 """A dict whose first entry is ``torch``, and bytes."""
 _JSON_SPACE: Final = b" \t\r\n"
-_KNOWN_SUFFIXES: Final = {".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"}
+_KNOWN_SUFFIXES: Final = {
+    *(".pt", ".pth", ".pt2", ".ckpt", ".zip", ".pkl", ".safetensors", ".d3"),
+    *(".h5", ".hdf5", ".parquet", ".feather", ".arrow"),
+}
+_MAGICS: Final = {b"\x89HDF\r\n\x1a\n": HDF5, b"PAR1": PARQUET, b"ARROW1\0\0": ARROW}
+_STREAM: Final = re.compile(rb"\xff\xff\xff\xff...\0[\x08\x0c\x10\x14]\0\0\0", re.DOTALL)
+"""Arrow's messages without a file around them, as datasets of Hugging Face are written."""
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -55,7 +68,17 @@ def format_of(head: bytes) -> str | None:
         return TIMELINE if b"gradscope/timeline/" in head else None
     if len(head) > 9 and head[8:].lstrip(_JSON_SPACE)[:1] == b"{" and head[4:8] == bytes(4):  # noqa: PLR2004
         return _safetensors_format(head)
-    return None
+    return _native_format(head)
+
+
+def _native_format(head: bytes) -> str | None:
+    """What libhdf5 and Arrow read."""
+    for magic, name in _MAGICS.items():
+        if head.startswith(magic):
+            return name
+    if _STREAM.match(head):
+        return ARROW
+    return CSV if sniff_table.is_table(head) else None
 
 
 def is_promised(name: str) -> bool:
