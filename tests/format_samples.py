@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 import samples_folders
+import samples_native
 import samples_torch
 import torch
 from safetensors.torch import save_file
@@ -37,6 +38,7 @@ RECORDS: Final[Mapping[str, str]] = {
     **samples_folders.RECORDS,
     "numpy": "Replay",
     "torchrl": "Replay",
+    **samples_native.RECORDS,
 }
 """What opening each reader's sample gives."""
 
@@ -87,4 +89,5 @@ SAMPLES: Final[Mapping[str, Maker]] = {
     **samples_folders.SAMPLES,
     "numpy": npz_file,
     "torchrl": torchrl_folder,
+    **samples_native.SAMPLES,
 }

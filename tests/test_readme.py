@@ -17,7 +17,7 @@ from stable_baselines3 import DQN
 
 from gradscope.cli import app
 from gradscope.cli.topics import TOPICS
-from gradscope.read.formats import ROWS
+from gradscope.read.format_table import ROWS
 from gradscope.show.formats_screen import formats_markdown
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ def formats(
 
     from gradscope.cli.options import Shared
     from gradscope.cli.terminal import look_of
-    from gradscope.read.formats import ROWS
+    from gradscope.read.format_table import ROWS
     from gradscope.show.formats_screen import HEADS, formats_screen
 
     rows = [{head: asdict(row)[head] for head in HEADS} for row in ROWS]

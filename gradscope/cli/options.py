@@ -135,7 +135,7 @@ class Shared:
         str | None,
         typer.Option(
             metavar="NAME=KEY",
-            help="What a file calls its rows: observations=x,actions=y; "
+            help="What a file calls its rows: observations=obs_*,actions=u; "
             "or what the loss of --model calls them: x=inputs,y=labels. gradscope help replays.",
             rich_help_panel=GRADIENTS,
         ),

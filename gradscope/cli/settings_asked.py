@@ -61,8 +61,8 @@ def _check_consent(shared: Shared) -> None:
     module, colon, function = (shared.model or "a:b").partition(":")
     if not (module and colon and function.isidentifier()):
         raise UsageError(f"--model {shared.model}: write package.module:function.")
-    if shared.replay is not None and not shared.replay.is_file():
-        raise UsageError(f"--replay {shared.replay}: no such file.")
+    if shared.replay is not None and not shared.replay.exists():
+        raise UsageError(f"--replay {shared.replay}: no such file or folder.")
 
 
 def defined_slices(options: Sequence[str] | None) -> dict[str, tuple[str, ...]]:

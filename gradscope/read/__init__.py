@@ -13,11 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradscope.errors import UnreadableFile
-from gradscope.read import sniff
+from gradscope.read import sniff, sniff_folder
 from gradscope.read.file_bytes import head_of
 from gradscope.read.formats import READERS, TAKES_KEYS
 from gradscope.read.reader import FolderReader
-from gradscope.read.sniff_folder import FOLDERS, folder_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,19 +72,13 @@ def reader_of(path: Path, keys: Keys | None = None) -> Reader[Opened] | None:
 
 def folder_reader(path: Path, keys: Keys | None = None) -> Reader[Opened] | None:
     """The reader that takes this folder whole; None for an ordinary folder, or what is none."""
-    try:
-        with os.scandir(path) as entries:
-            kinds = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
-    except (OSError, ValueError):
-        return None
-    names = [name for name, is_folder in kinds.items() if not is_folder]
-    found = folder_format(names, [name for name, is_folder in kinds.items() if is_folder])
+    found = sniff_folder.format_of(path)
     return None if found is None else _reader(found, keys)
 
 
 def readers() -> tuple[Reader[Opened], ...]:
     """Readers of all formats, those of folders too."""
-    return tuple(_reader(name, None) for name in (*sniff.FORMATS, *FOLDERS))
+    return tuple(_reader(name, None) for name in (*sniff.FORMATS, *sniff_folder.FOLDERS))
 
 
 def _reader(name: str, keys: Keys | None) -> Reader[Opened]:

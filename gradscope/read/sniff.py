@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gradscope.read import sniff_table
+
 SB3: Final = "sb3"
 TORCH: Final = "torch"
 TORCH_LEGACY: Final = "torch-legacy"
@@ -21,9 +23,14 @@ PICKLE: Final = "pickle"
 NORMALIZER: Final = "vec-normalize"
 D3RLPY: Final = "d3rlpy"
 NUMPY: Final = "numpy"
+HDF5: Final = "hdf5"
+PARQUET: Final = "parquet"
+ARROW: Final = "arrow"
+CSV: Final = "csv"
 FORMATS: Final = (
     *(SB3, TORCH, TORCH_LEGACY, TORCH_EXPORT, SAFETENSORS, D3RLPY),
     *(RECORDER, TIMELINE, ROLLOUT, PICKLE, NORMALIZER, NUMPY),
+    *(HDF5, PARQUET, ARROW, CSV),
 )
 
 _LEGACY_TORCH: Final = re.compile(
@@ -47,20 +54,9 @@ _OLD_PICKLE: Final = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")
 """Protocols 0 and 1 have no head: an open bracket, an empty list or dict, or a global's name."""
 _PICKLE_SUFFIXES: Final = (".pkl", ".pickle")
 _KNOWN_SUFFIXES: Final = {
-    *(
-        ".pt",
-        ".pth",
-        ".pt2",
-        ".ckpt",
-        ".zip",
-        ".d3",
-        ".pkl",
-        ".pickle",
-        ".joblib",
-        ".safetensors",
-        ".npz",
-        ".npy",
-    )
+    *(".pt", ".pth", ".pt2", ".ckpt", ".zip", ".d3", ".safetensors"),
+    *(".pkl", ".pickle", ".joblib", ".npz", ".npy"),
+    *(".h5", ".hdf5", ".parquet", ".feather", ".arrow"),
 }
 _PACKED_SUFFIX: Final = re.compile(r"\.(gz|bz2|xz|zst|lz4)$")
 _PACKED: Final = {
@@ -74,6 +70,9 @@ _PACKED: Final = {
     b"\x78\x01": "zlib",
     b"\x78\x5e": "zlib",
 }
+_MAGICS: Final = {b"\x89HDF\r\n\x1a\n": HDF5, b"PAR1": PARQUET, b"ARROW1\0\0": ARROW}
+_STREAM: Final = re.compile(rb"\xff\xff\xff\xff...\0[\x08\x0c\x10\x14]\0\0\0", re.DOTALL)
+"""Arrow's messages without a file around them, as datasets of Hugging Face are written."""
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
 
@@ -89,7 +88,17 @@ def format_of(head: bytes) -> str | None:
         return TIMELINE if b"gradscope/timeline/" in head else None
     if len(head) > 9 and head[8:].lstrip(_JSON_SPACE)[:1] == b"{" and head[4:8] == bytes(4):  # noqa: PLR2004
         return _safetensors_format(head)
-    return None
+    return _native_format(head)
+
+
+def _native_format(head: bytes) -> str | None:
+    """What libhdf5 and Arrow read."""
+    for magic, name in _MAGICS.items():
+        if head.startswith(magic):
+            return name
+    if _STREAM.match(head):
+        return ARROW
+    return CSV if sniff_table.is_table(head) else None
 
 
 def format_named(head: bytes, name: str) -> str | None:

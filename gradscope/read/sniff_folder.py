@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     Listing = Callable[[Collection[str], Collection[str]], bool]
 
@@ -56,6 +58,16 @@ def _is_d3rlpy_run(files: Collection[str], _: Collection[str]) -> bool:
     return "params.json" in files and any(name.endswith(GRADIENT_LOG) for name in files)
 
 
+MINARI: Final = "minari"
+MAIN_FILE: Final = "main_data.hdf5"
+DATA: Final = "data"
+
+
+def _is_minari(files: Collection[str], folders: Collection[str]) -> bool:
+    """The folder ``data`` of a dataset; its parent holds nothing else."""
+    return "metadata.json" in files and (MAIN_FILE in files or "0" in folders)
+
+
 FOLDERS: Final[Mapping[str, Listing]] = {
     RLLIB: _is_rllib,
     TRAINER: _is_trainer,
@@ -63,6 +75,7 @@ FOLDERS: Final[Mapping[str, Listing]] = {
     DCP: _is_dcp,
     D3RLPY_RUN: _is_d3rlpy_run,
     TORCHRL: _is_torchrl,
+    MINARI: _is_minari,
 }
 """Reader's name -> whether a folder with these (file names, folder names) is one of its artifacts.
 
@@ -73,3 +86,23 @@ Names are those of the folder itself, hidden ones included, not of what lies bel
 def folder_format(files: Collection[str], folders: Collection[str]) -> str | None:
     """The reader that takes a folder with these names whole; None for an ordinary folder."""
     return next((name for name, is_one in FOLDERS.items() if is_one(files, folders)), None)
+
+
+def format_of(path: Path) -> str | None:
+    """The reader that takes this folder whole; None for an ordinary folder, or what is none."""
+    try:
+        files, folders = _names(path)
+        found = folder_format(files, folders)
+        if found is None and folders == [DATA] and all(name.startswith((".", "README")) for name in files):
+            found = folder_format(*_names(path / DATA))
+            return found if found == MINARI else None
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _names(path: Path) -> tuple[list[str], list[str]]:
+    """Names of files and of folders in a folder."""
+    with os.scandir(path) as entries:
+        kinds = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
+    return [name for name in kinds if not kinds[name]], [name for name in kinds if kinds[name]]

@@ -63,7 +63,9 @@ def open_run(
     places = [Path(path) for path in paths]
     settings = configured(places) if settings is None else settings
     beside = given(settings)
-    found = find(places, progress, settings.replay_keys)
+    # names that were given beside --replay are that file's, not those of what lies here
+    keys = settings.replay_keys if settings.replay is None else {}
+    found = find(places, progress, keys)
     leave_out_rows(found, settings.replay)
     runs = []
     for files in found.runs:

@@ -17,14 +17,21 @@ OBSERVATIONS: Final = "observations"
 
 
 def rows_of(replay: Replay) -> dict[str, Array]:
-    """A replay's rows under the same names; of a ring without the rows that are no transitions."""
+    """A replay's rows under the same names; of a ring without the rows that are no transitions.
+
+    Doubles, which tables hold, are given in single precision, as networks take them.
+    """
     if replay.ring is not None:
-        return transitions(replay.ring)
+        return {name: _single(each) for name, each in transitions(replay.ring).items()}
     found = {_name(OBSERVATIONS, key): each for key, each in replay.observations.items()}
     found |= {_name("next_observations", key): each for key, each in (replay.next_observations or {}).items()}
     plain = {"actions": replay.actions, "rewards": replay.rewards, "ends": replay.ends}
     found |= {name: each for name, each in plain.items() if each is not None}
-    return {name: each.reshape(-1, *each.shape[2:]) for name, each in found.items()}
+    return {name: _single(each.reshape(-1, *each.shape[2:])) for name, each in found.items()}
+
+
+def _single(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def transitions(ring: Ring) -> dict[str, Array]:

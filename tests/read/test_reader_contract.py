@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from gradscope.errors import UnreadableFile
 from gradscope.read import folder_reader, open_file, reader_of, readers
-from gradscope.read.formats import READERS, ROWS
+from gradscope.read.format_table import ROWS
+from gradscope.read.formats import READERS
 from gradscope.read.sniff import FORMATS
 from gradscope.read.sniff_folder import FOLDERS
 

@@ -1,6 +1,6 @@
 """Pickles of tianshou 2.0's replay buffers, and what the library itself takes for their valid rows.
 
-pip install torch tianshou; python make.py
+pip install torch tianshou; python make_pickles.py
 """
 
 import pickle
