@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
+from gradscope.run.aliases import folder_link, leave_out_aliases
+from gradscope.run.step_folders import with_step_folders
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Found:
     runs: list[RunFiles] = field(default_factory=list)
     skipped: list[LeftOut] = field(default_factory=list)
     unreadable: list[LeftOut] = field(default_factory=list)
-    named: list[Path] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
     """Files, and folders that are one artifact, that were a PATH of their own, absolute."""
     folders: list[Path] = field(default_factory=list)
     """Other folders that were a PATH, absolute."""
@@ -73,6 +75,8 @@ class Found:
     """What the user calls the entries of a replay: usual name to the files' own."""
     unused_configs: list[Path] = field(default_factory=list)
     """Configuration files of sub-folders: one configuration holds for a whole PATH."""
+    _listed: set[LeftOut] = field(default_factory=set)
+    """What is in ``unreadable``, to be asked for often."""
 
     @property
     def files(self) -> list[Path]:
@@ -90,7 +94,8 @@ class Found:
     def add_unreadable(self, error: UnreadableFile) -> None:
         """List a file that broke, or changed, when more of it was read."""
         left = LeftOut(source=self.relative(error.path), reason=error.reason)
-        if left not in self.unreadable:
+        if left not in self._listed:
+            self._listed.add(left)
             self.unreadable.append(left)
 
 
@@ -105,6 +110,7 @@ def find(
         UsageError: a path does not exist, or it cannot be listed.
     """
     found = _paths_found(paths)
+    leave_out_aliases(found)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
     kept = 0
@@ -119,7 +125,7 @@ def find(
         kept += _file(record, files, kept, found.keys)
     if progress:
         progress("reading", len(found.artifacts), len(found.artifacts))
-    found.runs = sorted(runs.values(), key=lambda files: files.run)
+    found.runs = sorted(with_step_folders(runs, found), key=lambda files: files.run)
     return found
 
 
@@ -138,13 +144,21 @@ def _paths_found(paths: Sequence[Path]) -> Found:
     folders = [path if is_folder else path.parent for path, is_folder in zip(absolute, ordinary, strict=True)]
     base = Path(os.path.commonpath(folders))
     found = Found(path=" ".join(str(path) for path in paths), base=base)
+    beside: dict[Path, None] = {}
     for path, is_folder in zip(absolute, ordinary, strict=True):
         if is_folder:
             found.folders.append(path)
             found.artifacts.update(_walk(path, found))
         else:
-            found.named.append(path)
-            found.artifacts.update(_with_siblings(path))
+            found.named.add(path)
+            reader = folder_reader(path)
+            if isinstance(reader, FolderReader):
+                found.artifacts[path] = reader.parts(path)
+            else:
+                found.artifacts[path] = (path,)
+                beside.setdefault(path.parent)
+    for folder in beside:
+        found.artifacts.update((path, (path,)) for path in _siblings(folder) if path not in found.artifacts)
     return found
 
 
@@ -157,7 +171,7 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
         here = Path(parent)
         for name in sorted(folders):
             if (here / name).is_symlink():
-                reason = "a link to a folder is not followed. Name it as PATH"
+                reason = folder_link(here / name, folder)
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
         taken: frozenset[Path] = frozenset()
         reader = folder_reader(here)
@@ -173,16 +187,11 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
         yield from ((path, (path,)) for path in files if path not in taken)
 
 
-def _with_siblings(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
-    """The named file first, then files of its folder that may belong to it; a folder alone."""
-    reader = folder_reader(path)
-    if isinstance(reader, FolderReader):
-        yield path, reader.parts(path)
-        return
-    yield path, (path,)
-    for sibling in sorted(path.parent.iterdir()):
-        if sibling.is_file() and not sibling.name.startswith(".") and sibling != path:
-            yield sibling, (sibling,)
+def _siblings(folder: Path) -> Iterator[Path]:
+    """Files beside a named one, which may belong to it."""
+    for sibling in sorted(folder.iterdir()):
+        if sibling.is_file() and not sibling.name.startswith("."):
+            yield sibling
 
 
 def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | Rollout | None:
