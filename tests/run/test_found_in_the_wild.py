@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from torch import nn
+from checkpoints_made import saved
 
 from gradscope import scan
 from gradscope.run import one_run, open_run, scan_opened, with_associations
@@ -17,19 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradscope.records import Report
-
-
-def saved(path: Path, seed: int = 0, width: int = 4, **content: Any) -> Path:
-    """A real network with the gradient of one backward pass; half of its units are dead."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
-    with torch.no_grad():
-        model[0].bias[: width // 2] = -100
-    model(torch.randn(8, 3)).square().sum().backward()
-    gradients = {name: each.grad for name, each in model.named_parameters()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model.state_dict(), "grads": gradients} | content, path)
-    return path
 
 
 def listed(report: Report) -> list[tuple[str, int | None, str]]:
