@@ -17,8 +17,7 @@ from gradscope.run.gradient import snapshot_gradient
 from gradscope.run.listing import file_names
 from gradscope.show.json_document import plain
 from gradscope.show.rebuilt import rebuilt
-from gradscope.store import file_states
-from gradscope.store.measured import are_settled
+from gradscope.store.file_states import are_settled, file_states
 from gradscope.store.remembered import CONSENT
 from gradscope.version import __version__
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
     from gradscope.run.listing import Opened, OpenedRun
-    from gradscope.store.measured import FileState
+    from gradscope.store.file_states import FileState
 
 COMPUTING: Final = ("torch", "numpy", "scipy", "ml_dtypes")
 """Packages whose version can change a bit of a result."""

@@ -6,7 +6,8 @@ Whatever is lost there can be measured again: a store that fails costs time, nev
     measured.db      every measured snapshot, so that nothing is measured twice (measured.py)
 """
 
-from gradscope.store.measured import Measured, file_states
+from gradscope.store.file_states import file_states
+from gradscope.store.measured import Measured
 from gradscope.store.remembered import FOLDER, LAST_SCAN, LastScan, last_scan, remember, state_key
 from gradscope.store.whole_file import write_whole
 

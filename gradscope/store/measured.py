@@ -17,7 +17,7 @@ from gradscope.store.remembered import FOLDER
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 DATABASE: Final = "measured.db"
@@ -37,38 +37,13 @@ MAX_DOCUMENT: Final = 256 << 20
 """Bytes of one document, inflated."""
 ASIDE: Final = ".damaged.db"
 """Of a file that is set aside; an earlier one is replaced."""
-YOUNG_NS: Final = 50_000_000
-"""A file changed so recently could change again without its time of change telling."""
 _DAY_NS: Final = 86_400 * 10**9
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS measured (key TEXT PRIMARY KEY, document BLOB NOT NULL, "
     "checksum BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID"
 )
 
-FileState = tuple[str, int, int, int, int]
 Result = TypeVar("Result")
-
-
-def file_states(paths: Iterable[Path]) -> list[FileState | None]:
-    """Name, size, both times of change (ns) and number of each file; None for one that is gone.
-
-    The time that a copying program may set back (mtime) and the one it cannot (ctime).
-    """
-    states: list[FileState | None] = []
-    for path in paths:
-        try:
-            state = path.stat()
-        except OSError:
-            states.append(None)
-        else:
-            states.append((str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
-    return states
-
-
-def are_settled(states: Sequence[FileState | None]) -> bool:
-    """Whether all files are there and none changed just now."""
-    newest = time.time_ns() - YOUNG_NS
-    return all(state is not None and max(state[2:4]) < newest for state in states)
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradscope.store import measured
-from gradscope.store.measured import Measured, are_settled, file_states
+from gradscope.store.file_states import are_settled, file_states
+from gradscope.store.measured import Measured
 
 if TYPE_CHECKING:
     from pathlib import Path
