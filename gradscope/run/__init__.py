@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.errors import NothingReadable, UnreadableFile, UsageError
 from gradscope.judge import crossings
+from gradscope.read.memory import needs_more
 from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
@@ -159,6 +160,8 @@ def _slices_or_why_not(
     except UnreadableFile as error:
         found.add_unreadable(error)
         return RunSlices(reason=f"the inputs cannot be read: {error.reason}")
+    except MemoryError:
+        return RunSlices(reason=f"the inputs cannot be read: this {needs_more()}")
 
 
 def with_associations(

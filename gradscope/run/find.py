@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
+from gradscope.read.memory import limit_bytes
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
 from gradscope.run.aliases import folder_link, leave_out_aliases
 from gradscope.run.step_folders import with_step_folders
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT_BYTES: Final = 1 << 30
 """Replay buffers kept in memory at once; beyond, a buffer is read again when it is needed."""
+KEPT_SHARE: Final = 4
+"""At most one part in so many of the memory that is allowed."""
 NO_KNOWN_FORMAT: Final = "no known format"
 
 
@@ -113,7 +116,8 @@ def find(
     leave_out_aliases(found)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
-    kept = 0
+    kept, allowed = 0, limit_bytes()
+    most = KEPT_BYTES if allowed is None else min(KEPT_BYTES, allowed // KEPT_SHARE)
     for number, path in enumerate(found.artifacts):
         if progress:
             progress("reading", number, len(found.artifacts))
@@ -122,7 +126,7 @@ def find(
             continue
         name = path.parent.relative_to(found.base).as_posix()
         files = runs.setdefault(path.parent, RunFiles(run=name, folder=path.parent))
-        kept += _file(record, files, kept, found.keys)
+        kept += _file(record, files, most - kept, found.keys)
     if progress:
         progress("reading", len(found.artifacts), len(found.artifacts))
     found.runs = sorted(with_step_folders(runs, found), key=lambda files: files.run)
@@ -214,7 +218,7 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
 def _file(
     record: Snapshot | Replay | Normalizer | Timeline | Rollout,
     files: RunFiles,
-    kept: int,
+    room: int,
     keys: Mapping[str, str],
 ) -> int:
     """Put a record where it belongs; returns the bytes of it that stay in memory."""
@@ -230,7 +234,7 @@ def _file(
         case Rollout():
             files.rollouts.append(record)
         case Replay():
-            keep = kept + record.num_bytes <= KEPT_BYTES
+            keep = record.num_bytes <= room
             stripped = record if keep else _without_arrays(record)
             files.replays.append(
                 ReplayFileOpened(replay=stripped, num_rows=record.num_rows, kept=keep, keys=keys)

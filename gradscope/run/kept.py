@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gradscope.errors import UnreadableFile
+from gradscope.read.file_bytes import MORE_MEMORY
+from gradscope.read.memory import is_out_of_memory, needs_more
 from gradscope.records import SnapshotGradient
 from gradscope.run.gradient import snapshot_gradient
 from gradscope.run.listing import file_names
@@ -135,6 +137,11 @@ def measured_snapshot(
         measured = snapshot_gradient(moment, means, run.slices, names)
     except UnreadableFile as error:
         opened.found.add_unreadable(error)
+        return None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        opened.found.add_unreadable(UnreadableFile(moment.main.source, needs_more(), MORE_MEMORY))
         return None
     if kept and asked and asked.is_settled and asked == kept.asked(run, moment, names):
         kept.put(asked, measured)
