@@ -37,6 +37,7 @@ HOSTILE = (
     "[red]rich[/red] :bomb:",
     "x" * 5000,
 )
+SLICE = "@SUM(A1)\x1b[31m\u202e<script>[x](javascript:1)"
 COMMANDS = ("scan", "shift", "correlate", "explain", "report", "try", "compare")
 
 
@@ -64,7 +65,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(command: str, top: Path) -> list[str]:
     (run,) = top.iterdir()
-    slices = ["--slice", "=cmd|'x'!A1\x1b[31m<script>[x](javascript:1)=3:4"]
+    slices = ["--slice", f"{SLICE}=3:4"]
     match command:
         case "try":
             return ["try", str(run), "--from", "1", *slices]
@@ -72,6 +73,10 @@ def asked(command: str, top: Path) -> list[str]:
             return ["compare", str(run), str(run)]
         case "correlate":
             return ["correlate", str(top), *slices]
+        case "scan":
+            config = top.parent / f"{top.name}.toml"
+            config.write_text('[slices]\n"=cmd|<script>[x](javascript:1)\\u001b[31m" = "3:4"\n')
+            return ["scan", str(top), "--config", str(config)]
     return [command, str(top), *slices]
 
 
@@ -88,19 +93,19 @@ def test_every_form_of_every_command_shows_names_as_text(
 ) -> None:
     outputs = [f"-o{tmp_path / f'out.{form}'}" for form in ("json", "csv", "md")]
     screen = gradscope(*asked(command, hostile_run), *outputs, directory=tmp_path)
-    assert screen.code in {0, 2, 3, 4}, screen.err
+    # One file is damaged; the steps of a torch file cannot be trained on.
+    assert screen.code == (2 if command == "try" else 3), screen.err
+    assert screen.out or command == "try"
     assert not hidden(screen.out)
     assert not hidden(screen.err)
     told = gradscope(*asked(command, hostile_run), "--json", directory=tmp_path)
     assert not hidden(told.err)
-    if told.code != 2:
-        assert json.loads(json.dumps(json.loads(told.out))) == json.loads(told.out)
-    if (tmp_path / "out.json").exists():
-        json.loads((tmp_path / "out.json").read_text("utf-8"))
+    if command != "try":
+        document = json.loads(told.out)
+        assert json.loads(json.dumps(document)) == document
+        assert json.loads((tmp_path / "out.json").read_text("utf-8"))
         check_csv(tmp_path / "out.csv")
         check_markdown((tmp_path / "out.md").read_text("utf-8"))
-    else:
-        assert screen.code == 2
 
 
 def check_csv(path: Path) -> None:
