@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-import sys
 from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UsageError

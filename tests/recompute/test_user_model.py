@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from gradscope.read.state_dict import state_dict
 from torch import nn
 
 from gradscope.errors import UsageError
