@@ -69,7 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the exit code must not be Python's own 1
+        from gradscope.read.memory import is_out_of_memory, needs_more
+
         wrong_usage = getattr(error, "format_message", None)
+        if wrong_usage is None and is_out_of_memory(error):
+            wrong_usage = f"this {needs_more()}: give more with --memory, or name fewer files".strip
         if wrong_usage is None:
             sys.excepthook(type(error), error, error.__traceback__)
             return OUR_MISTAKE

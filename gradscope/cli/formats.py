@@ -18,9 +18,9 @@ def formats(
     from gradscope.cli.options import Shared
     from gradscope.cli.terminal import look_of
     from gradscope.read.format_table import ROWS
-    from gradscope.show.formats_screen import HEADS, formats_screen
+    from gradscope.show.formats_screen import HEADS, KIND, formats_screen
 
-    rows = [{head: asdict(row)[head] for head in HEADS} for row in ROWS]
+    rows = [{head: asdict(row)[head] for head in (KIND, *HEADS)} for row in ROWS]
     if json_:
         sys.stdout.write(json.dumps({"schema": "gradscope/formats/1", "formats": rows}, indent=1) + "\n")
     else:

@@ -163,6 +163,14 @@ class Shared:
             rich_help_panel=GRADIENTS,
         ),
     ] = False
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIMIT",
+            help="Most memory to use, like 2GB; what needs more is listed. Default 90 % of the machine's.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
     json_: Annotated[
         bool,
         typer.Option("--json", help="Only JSON on standard output.", rich_help_panel=OUTPUT),
@@ -214,7 +222,10 @@ def analysing(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def command(**values: Any) -> int:
+        from gradscope.cli.memory import limit_memory
+
         shared = Shared(**{each.name: values.pop(each.name) for each in fields(Shared)})
+        limit_memory(shared.memory, is_quiet=shared.quiet)
         return function(**values, shared=shared)
 
     kept = [

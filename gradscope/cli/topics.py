@@ -109,6 +109,11 @@ other's, and 5 points more beyond its own fresh network too; in all layers toget
 of at least 1 % of the elements. Where layers contradict each other, the worse status decides.
 Several batches: what lies within their spread is called unclear. One batch has no spread: it says so.
 Two files are compared whatever their steps; RUN may be results that scan or report wrote with -o.""",
+    "memory": """--memory 2GB (or 512MiB) limits the private memory of the whole process; mapped files do not
+count. A file that needs more is listed as unreadable, with the reason, and the rest goes on.
+Default: nine tenths of what the machine or its container has.
+.gradscope/measured.db keeps what was measured, at most 256 MB, unused for at most 90 days; a scan that
+was killed goes on from there. It may be deleted at any time.""",
     "exit-codes": """0 done; 1 --fail-on reached; 2 wrong usage or no such PATH; 3 some input could not be
 read (the rest was measured and shown); 4 nothing could be read.""",
 }
@@ -117,7 +122,7 @@ read (the rest was measured and shown); 4 nothing could be read.""",
 def help_(
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help=", ".join(TOPICS))] = None,
 ) -> int:
-    """Explain a topic: zeros, limits, config, slices, record, recompute, replays, model, try, ..."""
+    """Explain a topic: zeros, limits, config, slices, record, recompute, replays, model, memory, ..."""
     import sys
 
     from gradscope.errors import UsageError

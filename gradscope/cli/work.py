@@ -65,7 +65,7 @@ def work_on(paths: Sequence[Path], shared: Shared, *, remember: bool = False, re
         shared = replace(shared, **_kept_options(shared, last.options))
         notice(f"last scan of this directory: {' '.join([*map(str, paths), *measuring(shared)])}", shared)
     opened = _opened(paths, shared)
-    report, key = _scanned(opened, shared, last, recompute=recompute)
+    report, key = _scanned(opened, shared, last, remember=remember, recompute=recompute)
     if remember and shared.run is None:
         _remember(report, key, paths, shared)
     return Work(opened=opened, report=report, shared=shared)
@@ -84,19 +84,25 @@ def _opened(paths: Sequence[Path], shared: Shared) -> Opened:
     return opened
 
 
-def _scanned(opened: Opened, shared: Shared, last: LastScan | None, *, recompute: bool) -> tuple[Report, str]:
+def _scanned(
+    opened: Opened, shared: Shared, last: LastScan | None, *, remember: bool, recompute: bool
+) -> tuple[Report, str]:
     """The report, and the key that tells whether it still holds."""
-    from gradscope.cli.terminal import complain, progress_bar
+    from gradscope.cli.terminal import complain, notice, progress_bar
     from gradscope.run import scan_opened
     from gradscope.show.json_document import report_from
-    from gradscope.store import state_key
+    from gradscope.store import Measured, state_key
 
     key = state_key(opened.settings, opened.found.files)
-    if last is not None and last.key == key and shared.run is None:
+    is_same = last is not None and last.key == key and shared.run is None
+    # What could not be read may have been a matter of the moment: of memory, of permissions.
+    if is_same and last is not None and not last.document.get("unreadable"):
         return report_from(last.document, "the last scan"), key
-    with progress_bar(shared) as progress:
+    measured = Measured(directory=Path.cwd(), notice=lambda text: notice(text, shared), is_made=remember)
+    with measured as documents, progress_bar(shared) as progress:
         # Not a notice: --quiet does not silence what code of the user's runs.
-        return scan_opened(opened if recompute else _stored_only(opened), progress, complain), key
+        asked = opened if recompute else _stored_only(opened)
+        return scan_opened(asked, progress, complain, documents), key
 
 
 def _remember(report: Report, key: str, paths: Sequence[Path], shared: Shared) -> None:

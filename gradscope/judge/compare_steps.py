@@ -174,7 +174,7 @@ def _clearest(winner: CompareVerdict, voices: Sequence[Voice]) -> str:
 def _by_step(report: Report) -> Mapping[int, SnapshotGradient]:
     found: dict[int, SnapshotGradient] = {}
     for snapshot in report.snapshots:
-        if snapshot.step is None:
+        if snapshot.step is None or snapshot.double_of is not None:
             continue
         earlier = found.get(snapshot.step)
         if earlier is None or (not _measured(earlier) and _measured(snapshot)):

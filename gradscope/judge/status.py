@@ -61,11 +61,12 @@ def crossings(snapshots: Sequence[SnapshotGradient], settings: Settings) -> tupl
     The rule is that of the status (expected zeros left out, baseline exceeded); ``zero_fraction`` is the
     plain one, as every table shows it. The pooled baseline is the mean over elements, a layer without
     one counting as 0. Order: run as first met, step (unknown last), worst limit first, layers in file
-    order with "*" last: the first entry of a step is the worst news of that step.
+    order with "*" last: the first entry of a step is the worst news of that step. Doubles do not count.
     """
     limits_of = cache(settings.limits_of)
     first: dict[tuple[str, str, Status], Crossing] = {}
-    for snapshot in sorted(snapshots, key=lambda one: (one.step is None, one.step or 0)):
+    counted = (one for one in snapshots if one.double_of is None)
+    for snapshot in sorted(counted, key=lambda one: (one.step is None, one.step or 0)):
         for layer, plain, unexpected, baseline in judged_fractions(snapshot):
             for limit in LIMIT_NAMES:
                 key = (snapshot.run, layer, limit)

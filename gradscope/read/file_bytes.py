@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gradscope.errors import ForeignFile, UnreadableFile
+from gradscope.read.memory import is_out_of_memory, needs_more
 
 if TYPE_CHECKING:
     import mmap
@@ -24,6 +25,7 @@ MAPPED_BYTES: Final = 64 << 20
 SPARSE_BYTES: Final = 1 << 30
 """Larger reads are refused from a file that has holes; they cost it nothing, us all memory."""
 DAMAGED: Final = "Copy it again from where it was written."
+MORE_MEMORY: Final = "Give more with --memory, or leave the file out."
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a fifo",
@@ -175,11 +177,11 @@ def reading(path: Path) -> Iterator[None]:
         raise ForeignFile(path, error.problem, error.advice) from error
     except Malformed as error:
         raise UnreadableFile(path, error.problem, error.advice) from error
-    except OSError as error:
-        raise UnreadableFile(path, f"cannot be opened: {error.strerror}") from error
-    except MemoryError as error:
-        raise UnreadableFile(path, "needs more memory than there is") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise UnreadableFile(path, needs_more(), MORE_MEMORY) from error
+        if isinstance(error, OSError):
+            raise UnreadableFile(path, f"cannot be opened: {error.strerror}") from error
         raise UnreadableFile(path, f"is damaged ({type(error).__name__})", DAMAGED) from error
 
 

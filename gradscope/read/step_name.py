@@ -1,11 +1,12 @@
-"""The training step a file's name tells, and what to make of it beside the content's own."""
+"""The training step that a file's and its folder's names tell, and what it means beside the content's."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from gradscope.read.name_styles import Told, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,15 +16,9 @@ MAX_STEP: Final = 10**15
 """No training counts beyond it; a larger number is an id or damage."""
 CONTENT_KEYS: Final = ("num_timesteps", "global_step", "step", "timesteps", "iteration", "iter", "epoch")
 """Keys a checkpoint's own dictionary may tell its step under, the most telling first."""
-
-_BEFORE: Final = r"(?:^|[^a-z0-9])"
-_NUMBER: Final = r"[-_=.]?(-?[0-9]+)(?![0-9])"
-_STEPS: Final = re.compile(r"(?:^|(?<!epoch)[^a-z0-9])(-?[0-9]+)[-_]?steps?(?![a-z=])")
-_STEP: Final = re.compile(_BEFORE + r"(?:global|train|env|time)?[-_]?steps?" + _NUMBER)
-_CHECKPOINT: Final = re.compile(_BEFORE + r"(?:ckpt|checkpoint|model)" + _NUMBER)
-_COUNTER: Final = re.compile(_BEFORE + r"(?:iteration|iter|update|epoch)s?" + _NUMBER)
-_TRAILING: Final = re.compile(r"(?:^|[-_=.])([0-9]+)$")
-_NO_STEP: Final = re.compile(_BEFORE + r"(?:seed|run|fold|rank|worker|version|trial|env|gpu)s?[-_=.]?[0-9]+$")
+FOLDER: Final = "folder"
+"""``step_from`` of a file whose folder's name tells the step."""
+_SHOWN_DIGITS: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +48,15 @@ def step_of_name(name: str) -> int | None:
 
 def named_step(name: str) -> NamedStep | None:
     """Step told by a file name and how firmly; None for none, for a negative one, or beyond MAX_STEP."""
-    stem = re.sub(r"\.[a-z][a-z0-9]*$", "", name.lower())
-    for pattern, is_explicit in ((_STEPS, True), (_STEP, True), (_CHECKPOINT, True), (_COUNTER, False)):
-        if found := pattern.search(stem):
-            return _sane(found[1], is_explicit=is_explicit)
-    if _NO_STEP.search(stem):
-        return None
-    found = _TRAILING.search(stem)
-    return _sane(found[1], is_explicit=False) if found else None
+    told = told_by(name)
+    return None if told is None else _sane(told)
+
+
+def step_of_folder(name: str) -> int | None:
+    """Step told by the name of a folder that holds one step: only where it says that it counts something."""
+    told = told_by(name, is_folder=True)
+    named = _sane(told) if told is not None and told.counts_something else None
+    return named.step if named else None
 
 
 def whole_number(value: object) -> int | None:
@@ -73,11 +69,12 @@ def whole_number(value: object) -> int | None:
 
 
 def known_step(path: Path, content: Mapping[str, object]) -> KnownStep:
-    """The step of a file: its content's word first, then its name's.
+    """The step of a file: its content's word first, then its name's, then its folder's.
 
     ``content`` holds what the file says, by key, the most telling first.
     """
-    named = named_step(path.name)
+    told = told_by(path.name)
+    named = None if told is None else _sane(told)
     notes: list[str] = []
     for key, value in content.items():
         step = whole_number(value)
@@ -87,16 +84,25 @@ def known_step(path: Path, content: Mapping[str, object]) -> KnownStep:
         if named and named.is_explicit and named.step != step:
             notes.append(f"the name says step {named.step}, the content ({key}) {step}: the content counts")
         return KnownStep(step=step, step_from=key, reasons={}, notes=tuple(notes))
-    if named:
-        return KnownStep(step=named.step, step_from="name", reasons={}, notes=tuple(notes))
+    if told is not None and named is None:
+        notes.append(f"the name's number is no step: {_short_digits(told.digits)}")
+    of_folder = None if named else step_of_folder(path.parent.name)
+    if named or of_folder is not None:
+        step, step_from = (named.step, "name") if named else (of_folder, FOLDER)
+        return KnownStep(step=step, step_from=step_from, reasons={}, notes=tuple(notes))
     reason = "neither the content nor the name tells a step"
     return KnownStep(step=None, step_from=None, reasons={"step": reason}, notes=tuple(notes))
 
 
-def _sane(digits: str, *, is_explicit: bool) -> NamedStep | None:
+def _sane(told: Told) -> NamedStep | None:
+    digits = told.digits
     too_long = len(digits.lstrip("-0")) > len(str(MAX_STEP))
     step = None if too_long else whole_number(int(digits))
-    return None if step is None else NamedStep(step=step, is_explicit=is_explicit)
+    return None if step is None else NamedStep(step=step, is_explicit=told.is_explicit)
+
+
+def _short_digits(digits: str) -> str:
+    return digits if len(digits) <= _SHOWN_DIGITS else f"it has {len(digits.lstrip('-'))} digits"
 
 
 def _short(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.read.file_bytes import Foreign
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.pickle_stubs import is_text_keyed
-from gradscope.read.step_name import CONTENT_KEYS, KnownStep, known_step, named_step
+from gradscope.read.step_name import CONTENT_KEYS, KnownStep, known_step
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 from gradscope.read.torch_archive import TORCH_DETAILS, plain_number
 from gradscope.read.torch_content import Content, content_of, is_lightning
@@ -72,15 +72,11 @@ def _code(archive: TorchArchive) -> tuple[str, ...]:
 
 
 def _known_step(path: Path, value: object) -> KnownStep:
-    """Of the content, the name, or the folder where only that tells one (checkpoint-500/model.bin)."""
+    """Of the content, the name, or the folder."""
     content: dict[str, object] = {}
     if is_text_keyed(value):
         content = {key: plain_number(value[key]) for key in CONTENT_KEYS if key in value}
-    found = known_step(path, content)
-    folder = named_step(path.parent.name)
-    if found.step is not None or content or folder is None or not folder.is_explicit:
-        return found
-    return KnownStep(step=folder.step, step_from="folder", reasons={}, notes=found.notes)
+    return known_step(path, content)
 
 
 def _lightning_notes(value: object) -> tuple[str, ...]:

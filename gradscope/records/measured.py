@@ -150,6 +150,8 @@ class SnapshotGradient:
     reasons: Reasons = field(default_factory=dict)
     layers: Sequence[LayerGradient] = ()
     notes: Sequence[str] = ()
+    double_of: str | None = None
+    """The file that counts in this one's place in crossings and series: a copy, or another of its step."""
 
 
 @dataclass(frozen=True, kw_only=True)

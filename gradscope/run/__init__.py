@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.errors import NothingReadable, UnreadableFile, UsageError
 from gradscope.judge import crossings
+from gradscope.read.memory import needs_more
 from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
 from gradscope.run.configured import configured
@@ -20,14 +21,13 @@ from gradscope.run.dead_since import with_dead_since
 from gradscope.run.effects import with_effects
 from gradscope.run.find import find
 from gradscope.run.given import Given, Means, given
-from gradscope.run.gradient import snapshot_gradient
 from gradscope.run.inputs import RunSlices, run_slices
 from gradscope.run.join import moments
+from gradscope.run.kept import Kept, measured_snapshot
 from gradscope.run.listing import (
     Opened,
     OpenedRun,
     broken_steps,
-    file_names,
     no_slice,
     replay_files,
     slice_selectors,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from gradscope.run.find import Found, Progress, RunFiles
     from gradscope.run.given import Announce
     from gradscope.run.join import Moment
+    from gradscope.run.kept import Documents
     from gradscope.settings import Settings
 
 
@@ -94,24 +95,18 @@ def nothing_readable(report: Report) -> str | None:
     )
 
 
-def scan_opened(opened: Opened, progress: Progress | None = None, announce: Announce | None = None) -> Report:
+def scan_opened(
+    opened: Opened,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
+    documents: Documents | None = None,
+) -> Report:
     """Zero gradients per layer and step, crossings, and what could not be read.
 
     ``announce`` is told of the user's own code before it runs, which it does with ``trust`` only.
+    ``documents`` keep what was measured; nothing that the user's own code had a hand in.
     """
-    means = Means(
-        settings=opened.settings, given=opened.given, broken=broken_steps(opened.found), announce=announce
-    )
-    total = sum(len(run.moments) for run in opened.runs)
-    snapshots: list[SnapshotGradient] = []
-    for run in opened.runs:
-        for moment in run.moments:
-            if progress:
-                progress("measuring", len(snapshots), total)
-            measured = _measured(opened, run, moment, means)
-            snapshots.extend([measured] if measured else [])
-    if progress:
-        progress("measuring", total, total)
+    snapshots = _measured(opened, progress, announce, documents)
     found = opened.found
     return Report(
         path=found.path,
@@ -130,6 +125,28 @@ def scan_opened(opened: Opened, progress: Progress | None = None, announce: Anno
     )
 
 
+def _measured(
+    opened: Opened, progress: Progress | None, announce: Announce | None, documents: Documents | None
+) -> list[SnapshotGradient]:
+    """Snapshots of all runs in order; those that broke are listed with what was found."""
+    means = Means(
+        settings=opened.settings, given=opened.given, broken=broken_steps(opened.found), announce=announce
+    )
+    total = sum(len(run.moments) for run in opened.runs)
+    snapshots: list[SnapshotGradient] = []
+    can_keep = documents is not None and not opened.settings.trust
+    kept = Kept(documents=documents, opened=opened, means=means) if documents and can_keep else None
+    for run in opened.runs:
+        for moment in run.moments:
+            if progress:
+                progress("measuring", len(snapshots), total)
+            measured = measured_snapshot(opened, run, moment, means, kept)
+            snapshots.extend([measured] if measured else [])
+    if progress:
+        progress("measuring", total, total)
+    return snapshots
+
+
 def _slices_or_why_not(
     found: Found,
     files: RunFiles,
@@ -145,16 +162,8 @@ def _slices_or_why_not(
     except UnreadableFile as error:
         found.add_unreadable(error)
         return RunSlices(reason=f"the inputs cannot be read: {error.reason}")
-
-
-def _measured(opened: Opened, run: OpenedRun, moment: Moment, means: Means) -> SnapshotGradient | None:
-    """A measured snapshot; None where its file broke or changed since it was opened."""
-    try:
-        names = file_names(opened.found, moment)
-        return snapshot_gradient(moment, means, run.slices, names)
-    except UnreadableFile as error:
-        opened.found.add_unreadable(error)
-        return None
+    except MemoryError:
+        return RunSlices(reason=f"the inputs cannot be read: this {needs_more()}")
 
 
 def with_associations(

@@ -86,8 +86,10 @@ def _since(step: int, seen: list[_Seen], dead: Sequence[int], number: int | None
     earlier = before.since if before is not None else {}
     since = {each: earlier.get(each, step) for each in dead}
     is_whole = number == len(dead) and (before is None or before.is_whole)
-    if not any(each.step == step for each in seen):
+    if not seen or seen[-1].step != step:
         seen.append(_Seen(step=step, since=since, is_whole=number == len(dead)))
+        # Steps rise: nothing is compared with what lies more than one step back.
+        del seen[:-2]
     if not since and not earlier:
         return None
     if not is_whole:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
+from gradscope.read.memory import limit_bytes
 from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
+from gradscope.run.aliases import folder_link, leave_out_aliases
 from gradscope.run.homes import homes_of
+from gradscope.run.step_folders import with_step_folders
 from gradscope.settings import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 KEPT_BYTES: Final = 1 << 30
 """Replay buffers kept in memory at once; beyond, a buffer is read again when it is needed."""
+KEPT_SHARE: Final = 4
+"""At most one part in so many of the memory that is allowed."""
 NO_KNOWN_FORMAT: Final = "no known format"
 
 
@@ -66,7 +71,7 @@ class Found:
     runs: list[RunFiles] = field(default_factory=list)
     skipped: list[LeftOut] = field(default_factory=list)
     unreadable: list[LeftOut] = field(default_factory=list)
-    named: list[Path] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
     """Files, and folders that are one artifact, that were a PATH of their own, absolute."""
     folders: list[Path] = field(default_factory=list)
     """Other folders that were a PATH, absolute."""
@@ -74,6 +79,8 @@ class Found:
     """What the user calls the entries of a replay: usual name to the files' own."""
     unused_configs: list[Path] = field(default_factory=list)
     """Configuration files of sub-folders: one configuration holds for a whole PATH."""
+    _listed: set[LeftOut] = field(default_factory=set)
+    """What is in ``unreadable``, to be asked for often."""
 
     @property
     def files(self) -> list[Path]:
@@ -91,7 +98,8 @@ class Found:
     def add_unreadable(self, error: UnreadableFile) -> None:
         """List a file that broke, or changed, when more of it was read."""
         left = LeftOut(source=self.relative(error.path), reason=error.reason)
-        if left not in self.unreadable:
+        if left not in self._listed:
+            self._listed.add(left)
             self.unreadable.append(left)
 
 
@@ -106,10 +114,12 @@ def find(
         UsageError: a path does not exist, or it cannot be listed.
     """
     found = _paths_found(paths)
+    leave_out_aliases(found)
     found.keys = keys or {}
     runs: dict[Path, RunFiles] = {}
     homes = homes_of(found.artifacts, found.base)
-    kept = 0
+    kept, allowed = 0, limit_bytes()
+    most = KEPT_BYTES if allowed is None else min(KEPT_BYTES, allowed // KEPT_SHARE)
     for number, path in enumerate(found.artifacts):
         if progress:
             progress("reading", number, len(found.artifacts))
@@ -119,10 +129,10 @@ def find(
         home = homes.of(path, record)
         name = home.relative_to(found.base).as_posix()
         files = runs.setdefault(home, RunFiles(run=name, folder=home))
-        kept += _file(record, files, kept, found.keys)
+        kept += _file(record, files, most - kept, found.keys)
     if progress:
         progress("reading", len(found.artifacts), len(found.artifacts))
-    found.runs = sorted(runs.values(), key=lambda files: files.run)
+    found.runs = sorted(with_step_folders(runs, found), key=lambda files: files.run)
     return found
 
 
@@ -141,14 +151,22 @@ def _paths_found(paths: Sequence[Path]) -> Found:
     folders = [path if is_folder else path.parent for path, is_folder in zip(absolute, ordinary, strict=True)]
     base = Path(os.path.commonpath(folders))
     found = Found(path=" ".join(str(path) for path in paths), base=base)
+    beside: dict[Path, None] = {}
     for path, is_folder in zip(absolute, ordinary, strict=True):
         if is_folder:
             found.folders.append(path)
-            found.named.extend([path] if folder_reader(path) is not None else [])
+            found.named.update([path] if folder_reader(path) is not None else [])
             found.artifacts.update(_walk(path, found))
         else:
-            found.named.append(path)
-            found.artifacts.update(_with_siblings(path))
+            found.named.add(path)
+            reader = folder_reader(path)
+            if isinstance(reader, FolderReader):
+                found.artifacts[path] = reader.parts(path)
+            else:
+                found.artifacts[path] = (path,)
+                beside.setdefault(path.parent)
+    for folder in beside:
+        found.artifacts.update((path, (path,)) for path in _siblings(folder) if path not in found.artifacts)
     return found
 
 
@@ -167,7 +185,7 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
         here = Path(parent)
         for name in sorted(folders):
             if (here / name).is_symlink():
-                reason = "a link to a folder is not followed. Name it as PATH"
+                reason = folder_link(here / name, folder)
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
         taken: frozenset[Path] = frozenset()
         reader = folder_reader(here)
@@ -183,16 +201,11 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
         yield from ((path, (path,)) for path in files if path not in taken)
 
 
-def _with_siblings(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
-    """The named file first, then files of its folder that may belong to it; a folder alone."""
-    reader = folder_reader(path)
-    if isinstance(reader, FolderReader):
-        yield path, reader.parts(path)
-        return
-    yield path, (path,)
-    for sibling in sorted(path.parent.iterdir()):
-        if sibling.is_file() and not sibling.name.startswith(".") and sibling != path:
-            yield sibling, (sibling,)
+def _siblings(folder: Path) -> Iterator[Path]:
+    """Files beside a named one, which may belong to it."""
+    for sibling in sorted(folder.iterdir()):
+        if sibling.is_file() and not sibling.name.startswith("."):
+            yield sibling
 
 
 def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeline | Rollout | None:
@@ -215,7 +228,7 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
 def _file(
     record: Snapshot | Replay | Normalizer | Timeline | Rollout,
     files: RunFiles,
-    kept: int,
+    room: int,
     keys: Mapping[str, str],
 ) -> int:
     """Put a record where it belongs; returns the bytes of it that stay in memory."""
@@ -231,7 +244,7 @@ def _file(
         case Rollout():
             files.rollouts.append(record)
         case Replay():
-            keep = kept + record.num_bytes <= KEPT_BYTES
+            keep = record.num_bytes <= room
             stripped = record if keep else _without_arrays(record)
             files.replays.append(
                 ReplayFileOpened(replay=stripped, num_rows=record.num_rows, kept=keep, keys=keys)

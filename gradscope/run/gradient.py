@@ -84,6 +84,7 @@ def snapshot_gradient(
         clip_coefficient=chosen.clipping.clip_coefficient,
         reasons=reasons,
         layers=layers,
+        double_of=names["double_of"],
         notes=(*moment.main.notes, *moment.notes, *_notes(moment, chosen)),
         **totals,
         **{key: chosen.batch.get(key) for key in ("num_batches", "batch_size", "seed")},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from gradscope.run.doubles import doubles_of, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gradscope.records import Normalizer, Rollout, Snapshot
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     Pair = tuple[Snapshot | None, Snapshot | None, tuple[str, ...]]
 
 Item = TypeVar("Item")
+MOST_NAMED: Final = 3
+"""Files of one step that a note names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,8 @@ class Moment:
     replay: ReplayFileOpened | None
     normalizer: Normalizer | None
     rollout: Rollout | None = None
+    double_of: Path | None = None
+    """The file that counts in this one's place in crossings and series: a copy, or another of its step."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -41,51 +49,63 @@ class Moment:
 
 def moments(files: RunFiles) -> list[Moment]:
     """Moments of one run: by step (unknown last), then by file name."""
-    pairs = _pairs(files)
-    pairs.sort(key=lambda pair: _order(pair[0] or pair[1]))
-    known = sorted(
-        {step for checkpoint, recorded, _ in pairs if (step := _step(checkpoint, recorded)) is not None}
-    )
+    pairs = sorted(_pairs(files), key=lambda pair: _order(pair[0] or pair[1]))
+    known = sorted({step for pair in pairs if (step := _step(pair)) is not None})
+    replays = by_step(files.replays, lambda each: each.replay.step)
+    normalizers = by_step(files.normalizers, lambda each: each.step)
+    rollouts = by_step(files.rollouts, lambda each: each.step)
+    doubles = doubles_of([pair[0] for pair in pairs if pair[0] is not None], files.folder)
     result = []
-    for checkpoint, recorded, notes in pairs:
-        step = _step(checkpoint, recorded)
-        earlier = [each for each in known if step is not None and each < step]
+    for pair in pairs:
+        checkpoint, recorded, notes = pair
+        step = _step(pair)
+        place = 0 if step is None else bisect_left(known, step)
+        double = doubles.get(checkpoint.source) if checkpoint is not None else None
         result.append(
             Moment(
                 run=files.run,
                 step=step,
-                previous_step=earlier[-1] if earlier else None,
+                previous_step=known[place - 1] if place else None,
                 checkpoint=checkpoint,
                 recorded=recorded,
-                replay=_belonging(files.replays, lambda each: each.replay.step, step, len(pairs)),
-                normalizer=_normalizer(files.normalizers, step),
-                rollout=_belonging(files.rollouts, lambda each: each.step, step, len(pairs)),
-                notes=(*notes, *_buffer_ties(files.replays, step)),
+                replay=_belonging(replays, step, len(pairs)),
+                normalizer=_normalizer(normalizers, step),
+                rollout=_belonging(rollouts, step, len(pairs)),
+                double_of=double.source if double else None,
+                notes=(*([double.note] if double else notes), *_buffer_ties(replays, step)),
             )
         )
     return result
 
 
+def by_step(items: Iterable[Item], step_of: Callable[[Item], int | None]) -> dict[int | None, list[Item]]:
+    """Items by their step, in order."""
+    found: dict[int | None, list[Item]] = {}
+    for each in items:
+        found.setdefault(step_of(each), []).append(each)
+    return found
+
+
 def _pairs(files: RunFiles) -> list[Pair]:
-    left = list(files.recorded)
+    twins_of = by_step(files.checkpoints, lambda each: each.step)
+    left = by_step(files.recorded, lambda each: each.step)
     pairs: list[Pair] = []
     for checkpoint in files.checkpoints:
-        twins = [each for each in files.checkpoints if each.step == checkpoint.step]
-        recorded = _recorded_for(checkpoint, twins, left)
+        twins = twins_of[checkpoint.step]
+        recorded = _recorded_for(checkpoint, twins, left.get(checkpoint.step, ()))
         if recorded is not None:
-            left.remove(recorded)
-        pairs.append((checkpoint, recorded, _tie_notes(checkpoint, twins)))
-    pairs.extend((None, recorded, ()) for recorded in left)
+            left[checkpoint.step].remove(recorded)
+        pairs.append((checkpoint, recorded, _tie_notes(checkpoint, twins, files.folder)))
+    pairs.extend((None, recorded, ()) for each in left.values() for recorded in each)
     return pairs
 
 
 def _recorded_for(
-    checkpoint: Snapshot, twins: Sequence[Snapshot], left: Sequence[Snapshot]
+    checkpoint: Snapshot, twins: Sequence[Snapshot], same: Sequence[Snapshot]
 ) -> Snapshot | None:
-    """The recorder file of the checkpoint's step; among checkpoints of one step, the one named alike."""
-    if checkpoint.step is None:
+    """Of the recorder files of the checkpoint's step that are left: the one named alike, else the first's."""
+    if checkpoint.step is None or not same:
         return None
-    same = [each for each in left if each.step == checkpoint.step]
     alike = [each for each in same if _prefix(each.source) == _prefix(checkpoint.source)]
     if alike:
         return alike[0]
@@ -100,41 +120,49 @@ def _prefix(path: Path) -> str:
     return stem.rstrip("0123456789").rstrip("_").removesuffix("_gradscope")
 
 
-def _tie_notes(checkpoint: Snapshot, twins: Sequence[Snapshot]) -> tuple[str, ...]:
+def _tie_notes(checkpoint: Snapshot, twins: Sequence[Snapshot], folder: Path) -> tuple[str, ...]:
     if checkpoint.step is None or len(twins) == 1:
         return ()
-    others = ", ".join(each.source.name for each in twins if each is not checkpoint)
-    return (f"step {checkpoint.step} is claimed by {others} too",)
+    others = [within(each.source, folder) for each in twins if each is not checkpoint]
+    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+    return (f"step {checkpoint.step} is claimed by {', '.join(others[:MOST_NAMED])}{more} too",)
 
 
-def _buffer_ties(replays: Sequence[ReplayFileOpened], step: int | None) -> tuple[str, ...]:
-    names = [each.replay.source.name for each in replays if step is not None and each.replay.step == step]
-    return (f"of several buffers of step {step} {names[0]} is used",) if len(names) > 1 else ()
+def _buffer_ties(replays: Mapping[int | None, list[ReplayFileOpened]], step: int | None) -> tuple[str, ...]:
+    same = replays.get(step, ()) if step is not None else ()
+    return (
+        (f"of several buffers of step {step} {same[0].replay.source.name} is used",) if len(same) > 1 else ()
+    )
 
 
-def _belonging(
-    items: Sequence[Item], step_of: Callable[[Item], int | None], step: int | None, num_moments: int
-) -> Item | None:
+def _belonging(items: Mapping[int | None, list[Item]], step: int | None, num_moments: int) -> Item | None:
     """The item of this step; one without a step belongs to the only snapshot, or is the run's only one."""
-    same = [each for each in items if step is not None and step_of(each) == step]
-    if same:
-        return same[0]
-    return items[0] if len(items) == 1 and step_of(items[0]) is None and num_moments == 1 else None
+    if step is not None and step in items:
+        return items[step][0]
+    return _only(items) if num_moments == 1 else None
 
 
-def _normalizer(items: Sequence[Normalizer], step: int | None) -> Normalizer | None:
+def _normalizer(items: Mapping[int | None, list[Normalizer]], step: int | None) -> Normalizer | None:
     """The normalizer of this step, else the run's only one (its statistics move slowly)."""
-    same = [each for each in items if step is not None and each.step == step]
-    if same:
-        return same[0]
-    return items[0] if len(items) == 1 and items[0].step is None else None
+    return items[step][0] if step is not None and step in items else _only(items)
 
 
-def _step(checkpoint: Snapshot | None, recorded: Snapshot | None) -> int | None:
-    snapshot = checkpoint or recorded
+def _only(items: Mapping[int | None, list[Item]]) -> Item | None:
+    """The one item there is, where it has no step."""
+    return items[None][0] if list(items) == [None] and len(items[None]) == 1 else None
+
+
+def _step(pair: Pair) -> int | None:
+    snapshot = pair[0] or pair[1]
     return snapshot.step if snapshot else None
 
 
-def _order(snapshot: Snapshot | None) -> tuple[bool, int, str]:
+def _order(snapshot: Snapshot | None) -> tuple[bool, int, tuple[tuple[int, str], ...]]:
     assert snapshot is not None
-    return snapshot.step is None, snapshot.step or 0, snapshot.source.name
+    return snapshot.step is None, snapshot.step or 0, natural(snapshot.source)
+
+
+def natural(path: Path) -> tuple[tuple[int, str], ...]:
+    """A path's parts with their numbers as numbers, to sort by: agent9 before agent10."""
+    parts = re.split(r"([0-9]{1,18})", path.as_posix())
+    return tuple((int(each), "") if at % 2 else (-1, each) for at, each in enumerate(parts))

@@ -51,6 +51,7 @@ def file_names(found: Found, moment: Moment) -> Mapping[str, str | None]:
     return {
         "source": found.relative(moment.main.source),
         "gradient_source": found.relative(joined.source) if joined else None,
+        "double_of": found.relative(moment.double_of) if moment.double_of else None,
     }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradscope.measure import overlap_notes
+
+MOST_NAMED: Final = 3
+"""Files that a note names."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +24,8 @@ def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple
         *_layer_filter(opened),
         *_slices(opened),
         *_files(opened),
+        *_steps(opened),
+        *_shapes(snapshots),
         *(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes),
         *_of_other_files(opened),
     )
@@ -84,6 +89,38 @@ def _files(opened: Opened) -> Iterator[str]:
         names = [found.relative(each.source) for each in run.files.timelines]
         if len(names) > 1:
             yield f"of several timelines {names[0]} is used, not {', '.join(names[1:])}"
+
+
+def _steps(opened: Opened) -> Iterator[str]:
+    """Files whose step is not known are not put in any order that would mean something."""
+    for run in opened.runs:
+        unknown = [each.main.source.name for each in run.moments if each.step is None]
+        if unknown and len(run.moments) > 1:
+            more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+            yield (
+                f"{_run_words(run)}no step is known of {', '.join(unknown[:MOST_NAMED])}{more}: "
+                "listed last, by name, and in no series"
+            )
+
+
+def _run_words(run: OpenedRun) -> str:
+    return "" if run.files.run == "." else f"run {run.files.run}: "
+
+
+def _shapes(snapshots: Sequence[SnapshotGradient]) -> Iterator[str]:
+    """Layers that change their shape within a run: another network, or a file of another run."""
+    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+    changes: dict[tuple[str, str], list[str]] = {}
+    for snapshot in snapshots:
+        for layer in snapshot.layers:
+            before = shapes.get((snapshot.run, layer.name), layer.shape)
+            shapes[snapshot.run, layer.name] = layer.shape
+            if before != layer.shape:
+                names = changes.setdefault((snapshot.run, snapshot.source), [])
+                names.append(f"{layer.name} from {list(before)} to {list(layer.shape)}")
+    for (_, source), names in changes.items():
+        more = f" and {len(names) - 1} more layers" if len(names) > 1 else ""
+        yield f"{source}: another network than the step before? {names[0]} changed its shape{more}"
 
 
 def _unclaimed(run: OpenedRun, found: Found) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import UsageError
+from gradscope.read.memory import check_room
 from gradscope.run.tallied import tallied
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ NO_BATCH_SIZE: Final = "the checkpoint does not say its batch size: give --batch
 NO_ROWS: Final = "--model needs rows for its loss: name a batch file with --replay"
 NO_CONSENT: Final = "--model runs code of your own: say that it may with --trust (Settings(trust=True))"
 SB3: Final = "sb3"
+TORCH_BYTES: Final = 256 << 20
+"""Private memory that importing torch and a first small batch take; OpenBLAS ends the process without it."""
 ROWS_OF_A_BUFFER: Final = 256
 """Batch size where --model draws from a replay buffer: Stable-Baselines3's own default."""
 
@@ -63,10 +67,13 @@ def recomputation(moment: Moment, means: Means) -> Recomputation | str:
 
     Raises:
         UnreadableFile: a file changed or broke since it was opened.
+        MemoryError: there is no room for torch.
     """
     checkpoint = moment.checkpoint
     if checkpoint is None:
         return NO_CHECKPOINT
+    if "torch" not in sys.modules:
+        check_room(TORCH_BYTES)
     if means.settings.model is not None:
         return _by_model(means.settings.model, checkpoint, moment, means)
     if checkpoint.format != SB3:

@@ -137,7 +137,8 @@ def _mean_by_step(values: Floats, at: Integers, steps: Integers) -> Floats:
 def _checkpoint_series(
     moments: Sequence[Moment], snapshots: Sequence[SnapshotGradient], known: RunSlices, name: str
 ) -> Series:
-    dated = [(m, s) for m, s in zip(moments, snapshots, strict=True) if s.step is not None]
+    pairs = zip(moments, snapshots, strict=True)
+    dated = [(m, s) for m, s in pairs if s.step is not None and s.double_of is None]
     activities = [activity_of(moment, known, name) for moment, _ in dated]
     names = dict.fromkeys(layer.name for _, snapshot in dated for layer in snapshot.layers)
     by_name = [{layer.name: layer.zero_fraction for layer in snapshot.layers} for _, snapshot in dated]

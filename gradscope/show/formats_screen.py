@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -15,29 +16,39 @@ if TYPE_CHECKING:
     from gradscope.show.screen import Look
 
 HEADS: Final = ("format", "files", "tells", "step", "gradients")
+KIND: Final = "kind"
+"""Of HEADS and this a row has an entry each; rows of one kind lie together."""
 
 
 def formats_screen(rows: Sequence[Mapping[str, str]], look: Look) -> str:
     """The table as text: what the files are called, what they tell, where gradients and step come from.
 
-    A row has an entry for each of HEADS. One line each, as five columns would leave none of them room.
+    One line each, as five columns would leave none of them room.
     """
     page = Page(look)
-    cells: list[tuple[Text | str, Text | str]] = []
-    for row in rows:
-        cells.append((Text(row["format"], style="bold"), Text(row["files"], style="cyan")))
-        cells.append(("", row["tells"]))
-        cells.append(("", f"gradients: {row['gradients']}"))
-        cells.append(("", f"step: {row['step']}"))
-    page.table(new_table(look, [Column("format", "left"), Column("files and what they tell", "text")], cells))
+    for kind, group in groupby(rows, lambda row: row[KIND]):
+        page.heading(kind)
+        cells: list[tuple[Text | str, Text | str]] = []
+        for row in group:
+            cells.append((Text(row["format"], style="bold"), Text(row["files"], style="cyan")))
+            cells += [
+                ("", row["tells"]),
+                ("", f"gradients: {row['gradients']}"),
+                ("", f"step: {row['step']}"),
+            ]
+        page.table(new_table(look, [Column("format", "left"), Column("what it is", "text")], cells))
     page.line()
     page.line(
         "Nothing in a file is executed or imported without --trust. Formats are told by their first bytes.",
         "dim",
     )
-    return page.text()
+    return page.text().lstrip("\n")
 
 
 def formats_markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """The same table for the README."""
-    return table(HEADS, [tuple(row[head] for head in HEADS) for row in rows])
+    """The same for the README: a table for each kind."""
+    parts = []
+    for kind, group in groupby(rows, lambda row: row[KIND]):
+        cells = [tuple(row[head] for head in HEADS) for row in group]
+        parts.append(f"**{kind}**\n\n{table(HEADS, cells)}")
+    return "\n\n".join(parts)

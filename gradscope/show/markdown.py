@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gradscope.records import ShiftReport
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from gradscope.records import Report
 
-_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|"})
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|&~!$@"})
+_LINK = re.compile(r"(?i)(?<=www)\.|:(?=//)|(?<=mailto):|(?<=xmpp):")
+"""What makes a link of bare text, where it is not escaped."""
 
 
 def markdown(report: Report, whys: Mapping[str, str] | None = None) -> str:
@@ -88,4 +91,4 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escaped(text: str) -> str:
     """A text that Markdown shows as it is."""
-    return safe(text).translate(_SPECIAL)
+    return _LINK.sub(lambda found: f"\\{found[0]}", safe(text).translate(_SPECIAL))

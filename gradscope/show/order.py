@@ -11,7 +11,7 @@ from gradscope.settings import SMALL_LAYER_SHARE
 from gradscope.show.rows import UNKNOWN, count, number, percent, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gradscope.records import Crossing, LayerGradient, Report, SnapshotGradient
 
@@ -42,6 +42,9 @@ def of_run(report: Report, run: str) -> list[SnapshotGradient]:
 
 def step_rows(report: Report, run: str) -> list[StepRow]:
     """The step table of one run."""
+    crossings: dict[int | None, list[Crossing]] = {}
+    for each in layer_crossings(report, run):
+        crossings.setdefault(each.step, []).append(each)
     return [
         StepRow(
             step=count(snapshot.step) if snapshot.step is not None else safe(snapshot.source),
@@ -51,7 +54,7 @@ def step_rows(report: Report, run: str) -> list[StepRow]:
             norm=number(snapshot.norm),
             clip=_clip(snapshot),
             status=snapshot.status,
-            first_layer=_first_to_cross(report, snapshot),
+            first_layer=_first_to_cross(crossings, snapshot),
         )
         for snapshot in of_run(report, run)
     ]
@@ -63,14 +66,14 @@ def _clip(snapshot: SnapshotGradient) -> str:
     return "none" if "does not clip" in snapshot.reasons.get("clip_coefficient", "") else UNKNOWN
 
 
-def _first_to_cross(report: Report, snapshot: SnapshotGradient) -> str:
+def _first_to_cross(crossings: Mapping[int | None, Sequence[Crossing]], snapshot: SnapshotGradient) -> str:
     """Of the layers that decide the status, the one that crossed the worst limit first in this snapshot."""
     # Two snapshots may share a step: a crossing is the one's whose layer is that bad.
     bad = {layer.name: layer.status.rank for layer in heavy_layers(snapshot)}
     here = [
         each
-        for each in layer_crossings(report, snapshot.run)
-        if each.step == snapshot.step and each.step is not None
+        for each in crossings.get(snapshot.step, ())
+        if each.step is not None
         if bad.get(each.layer, -1) >= Status(each.limit).rank
     ]
     worst = max(here, key=lambda each: (Status(each.limit).rank, each.zero_fraction), default=None)

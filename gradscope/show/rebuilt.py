@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 PLAIN: Final[dict[Any, tuple[type, ...]]] = {
@@ -52,11 +53,17 @@ def _inside(kind: Any, origin: Any, arguments: tuple[Any, ...], value: Any) -> A
 
 
 def _record(kind: type, value: Any) -> Any:
-    hints = typing.get_type_hints(kind)
-    known = {each.name for each in dataclasses.fields(kind)}
+    hints = _field_types(kind)
     return kind(
-        **{key: rebuilt(hints[key], each) for key, each in _plain(dict, value).items() if key in known}
+        **{key: rebuilt(hints[key], each) for key, each in _plain(dict, value).items() if key in hints}
     )
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    """Types of a record's fields; looking them up takes longer than all else."""
+    hints = typing.get_type_hints(kind)
+    return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
 
 
 def _tuple(kinds: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:

@@ -83,7 +83,8 @@ class Page:
         self._console.print(table)
 
     def plain(self, text: str) -> str:
-        """The text, in ASCII where that is wanted."""
+        """The text, in ASCII where that is wanted; what could steer a terminal is written out once more."""
+        text = "\n".join(safe(line) for line in text.split("\n"))
         return plain_ascii(text) if self.look.ascii_only else text
 
     def text(self) -> str:

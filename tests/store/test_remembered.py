@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,3 +103,26 @@ def test_the_key_follows_settings_and_files(tmp_path: Path) -> None:
     assert before != state_key(Settings(), [file])
     file.unlink()
     assert json.loads(state_key(Settings(), [file]))[2] == {str(file): None}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=_write_for_ever, args=(tmp_path / "results.json",))
+    writer.start()
+    while not (left := list(tmp_path.glob(".results.json.*"))):
+        time.sleep(0.001)
+    writer.kill()
+    writer.join()
+    left = list(tmp_path.glob(".results.json.*"))
+    write_whole(tmp_path / "results.json", "new")
+    assert list(tmp_path.glob(".results.json.*")) == left, "another machine may still be writing it"
+    for each in left:
+        os.utime(each, (1, 1))
+    (tmp_path / ".results.json.mine").touch()
+    write_whole(tmp_path / "results.json", "new")
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".results.json.mine", "results.json"]
+
+
+def _write_for_ever(target: Path) -> None:
+    while True:
+        write_whole(target, "x" * 10_000_000)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UsageError
+from gradscope.store.whole_file import write_whole
 from gradscope.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from gradscope.settings import Settings
 
@@ -62,29 +61,10 @@ def remember(scan: LastScan, directory: Path) -> None:
     """
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
-    content = asdict(scan)
+    # Not asdict: it copies the whole document.
+    content = vars(scan)
     document = {"schema": STORE_SCHEMA, "checksum": _checksum(content), "scan": content}
     write_whole(folder / LAST_SCAN, json.dumps(document))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes private files; a result file is an ordinary one.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _checksum(scan: Mapping[str, Any]) -> str:

@@ -1,0 +1,128 @@
+"""Checkpoints that are read, and what each can tell."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gradscope.read import sniff, sniff_folder
+from gradscope.read.format_row import CHECKPOINTS, Row
+
+ROWS: Final = (
+    Row(
+        kind=CHECKPOINTS,
+        format="sb3",
+        reader=sniff.SB3,
+        files="rl_model_2000_steps.zip",
+        tells="weights, optimizer moments, step, algorithm",
+        step="num_timesteps",
+        gradients="recomputed with its replay buffer or rollout; or a recorder file of the same step",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="torch",
+        reader=sniff.TORCH,
+        files="checkpoint.pt, .pth, .bin (torch 1.6 on)",
+        tells="weights of state dicts, nested ones and whole modules; moments; step",
+        step="key step, global_step, ...; name; folder",
+        gradients="where the key `grads` holds them by parameter name; or recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="lightning",
+        reader=sniff.TORCH,
+        files="epoch=1-step=20.ckpt, last.ckpt",
+        tells="weights, optimizer moments, step, epoch",
+        step="global_step",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="torch-legacy",
+        reader=sniff.TORCH_LEGACY,
+        files="checkpoint.pt, .pth (before torch 1.6)",
+        tells="weights of state dicts, nested ones and whole modules; moments; step",
+        step="key step, global_step, ...; name; folder",
+        gradients="as in torch",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="torchscript",
+        reader=sniff.TORCH,
+        files="model.pt (torch.jit.save)",
+        tells="weights, types of modules",
+        step="name; folder",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="torch-export",
+        reader=sniff.TORCH_EXPORT,
+        files="model.pt2 (torch.export.save)",
+        tells="weights",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="safetensors",
+        reader=sniff.SAFETENSORS,
+        files="model.safetensors",
+        tells="weights, step from its metadata",
+        step="metadata; name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="sharded",
+        reader=sniff_folder.SHARDED,
+        files="folder with model.safetensors.index.json or pytorch_model.bin.index.json",
+        tells="weights of all shards",
+        step="folder's name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="hf-trainer",
+        reader=sniff_folder.TRAINER,
+        files="checkpoint-500/ of Hugging Face's Trainer",
+        tells="weights, step, logged gradient norm; moments where shapes tell the names",
+        step="trainer_state.json global_step",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="dcp",
+        reader=sniff_folder.DCP,
+        files="folder with .metadata and *.distcp (torch.distributed.checkpoint)",
+        tells="weights and moments of all processes, step",
+        step="key step, ...; folder's name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="rllib",
+        reader=sniff_folder.RLLIB,
+        files="checkpoint_000005/ of RLlib (ray 2)",
+        tells="weights and moments of each module, step, algorithm",
+        step="env steps sampled; training_iteration",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="d3rlpy",
+        reader=sniff.D3RLPY,
+        files="model_1000.d3",
+        tells="weights, optimizer moments, algorithm",
+        step="name",
+        gradients="recomputed with --model",
+    ),
+    Row(
+        kind=CHECKPOINTS,
+        format="d3rlpy-run",
+        reader=sniff_folder.D3RLPY_RUN,
+        files="d3rlpy run folder with *_grad.csv",
+        tells="gradient norm of each layer at each log; whether all of it was zero",
+        step="content",
+        gradients="norms only",
+    ),
+)

@@ -1,0 +1,128 @@
+"""Replays that are read, and what belongs to them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gradscope.read import sniff, sniff_folder
+from gradscope.read.format_row import REPLAYS, Row
+
+ROWS: Final = (
+    Row(
+        kind=REPLAYS,
+        format="sb3-buffer",
+        reader=sniff.PICKLE,
+        files="rl_model_replay_buffer_2000_steps.pkl",
+        tells="inputs since the previous checkpoint, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="vec-normalize",
+        reader=sniff.NORMALIZER,
+        files="rl_model_vecnormalize_2000_steps.pkl",
+        tells="how the network's inputs were normalised",
+        step="name",
+        gradients="none",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="tianshou",
+        reader=sniff.HDF5,
+        files="buffer.hdf5 of save_hdf5",
+        tells="replay buffer, in order of collection",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="tianshou-pickle",
+        reader=sniff.PICKLE,
+        files="buffer.pkl (pickle of ReplayBuffer, VectorReplayBuffer)",
+        tells="inputs, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="torchrl",
+        reader=sniff_folder.TORCHRL,
+        files="folder that ReplayBuffer.dumps wrote",
+        tells="inputs, by slice",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="minari",
+        reader=sniff_folder.MINARI,
+        files="folder with data/: HDF5, Arrow or Parquet",
+        tells="transitions, episode by episode",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="d3rlpy-dataset",
+        reader=sniff.HDF5,
+        files="dataset.h5 of ReplayBuffer.dump",
+        tells="transitions, episode by episode",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="numpy",
+        reader=sniff.NUMPY,
+        files="transitions.npz, .npy",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with the checkpoint of its step; or grads/NAME beside weights",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="pickle",
+        reader=sniff.PICKLE,
+        files="memory.pkl: dict of arrays, list or deque of transitions, buffer class of your own",
+        tells="inputs, by slice; or weights, where arrays are called like parameters",
+        step="name; key step, ...",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="hdf5",
+        reader=sniff.HDF5,
+        files=".hdf5, .h5: D4RL, robomimic, own names",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="parquet",
+        reader=sniff.PARQUET,
+        files=".parquet: obs_0, obs_1, ... or lists",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="arrow",
+        reader=sniff.ARROW,
+        files=".arrow, .feather",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+    Row(
+        kind=REPLAYS,
+        format="csv",
+        reader=sniff.CSV,
+        files=".csv with a line of names",
+        tells="replay by usual names or --replay-keys",
+        step="name",
+        gradients="recomputed with the checkpoint of its step, or --model",
+    ),
+)
