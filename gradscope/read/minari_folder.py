@@ -16,7 +16,7 @@ from gradscope.read.rows import replay_of
 from gradscope.read.step_name import known_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gradscope.records import Replay
@@ -61,7 +61,9 @@ class MinariFolder:
             if [each.name for each in files] == [sniff_folder.MAIN_FILE]:
                 found = native_rows("hdf5", "HDF5", tuple(files), keys={})
             else:
-                shapes = _shapes(_data(path) / METADATA)
+                document = _document(_data(path) / METADATA)
+                _check_count(document, files)
+                shapes = _shapes(document)
                 found = native_rows("minari", "Arrow", tuple(files), keys={}, shapes=shapes)
             # The folder that a user named after a step is the dataset's, not its ``data``.
             named = path.parent if path.name == sniff_folder.DATA else path
@@ -75,21 +77,37 @@ def _data(path: Path) -> Path:
 
 
 def _episodes(folder: Path) -> Iterator[Path]:
-    """One file for each, by number."""
-    with os.scandir(folder) as entries:
-        numbers = [
-            each.name for each in entries if each.name.isdecimal() and each.is_dir(follow_symlinks=False)
-        ]
+    """One file for each, by number; none where the folder cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            numbers = [
+                each.name for each in entries if each.name.isdecimal() and each.is_dir(follow_symlinks=False)
+            ]
+    except (OSError, ValueError):
+        return
     for number in sorted(numbers, key=int):
         yield from (folder / number / name for name in _PARTS if (folder / number / name).exists())
 
 
-def _shapes(path: Path) -> dict[str, list[int]]:
-    """Shape of one row by dotted column: Arrow's lists are flat."""
+def _document(path: Path) -> dict[str, object]:
     section = section_of(path)
     if section.size > MAX_METADATA:
         raise Malformed(f"has a {METADATA} of {section.size >> 20} MiB")
-    document = _json(section.read(0, section.size))
+    return _json(section.read(0, section.size))
+
+
+def _check_count(document: Mapping[str, object], files: Sequence[Path]) -> None:
+    """An episode that was not copied leaves a hole that nothing else tells."""
+    told = checked_json.count(document.get("total_episodes"))
+    if told is not None and told != len(files):
+        names = {each.parent.name for each in files}
+        missing = next((str(number) for number in range(told) if str(number) not in names), None)
+        which = "" if missing is None else f"; {missing}/{_PARTS[0]} is missing"
+        raise Malformed(f"holds {len(files)} of {told} episodes{which}")
+
+
+def _shapes(document: Mapping[str, object]) -> dict[str, list[int]]:
+    """Shape of one row by dotted column: Arrow's lists are flat."""
     found: dict[str, list[int]] = {}
     for name, key in (("observations", "observation_space"), ("actions", "action_space")):
         _add_shapes(name, _json(checked_json.text(document.get(key)) or "{}"), found, MAX_DEPTH)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -30,7 +31,7 @@ from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import ITEM_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -96,14 +97,28 @@ def native_rows(task: str, library: str, paths: tuple[Path, ...], **request: obj
         Foreign: it holds nothing that is read here.
     """
     limits = Limits.of(paths)
-    asked = {**request, "task": task, "paths": [os.fspath(path) for path in paths], "max_bytes": limits.rows}
     # On a POSIX system the file loses its name at once, so that nothing is left whatever happens.
-    with tempfile.TemporaryFile(prefix="gradscope-") as output:
+    with tempfile.TemporaryFile(prefix="gradscope-") as output, _sayable(paths) as names:
+        asked = {**request, "task": task, "paths": names, "max_bytes": limits.rows}
         status = _run(library, asked, limits, output)
         answer = answer_of(output)
         if answer is None:
             raise Malformed(_end(status, library, limits), "Read it with the library that wrote it.")
         return _checked(answer, output, library, limits)
+
+
+@contextmanager
+def _sayable(paths: tuple[Path, ...]) -> Iterator[list[str]]:
+    """Names that JSON and the libraries take: a path that is no UTF-8 gets a link with another."""
+    names = [os.fspath(path) for path in paths]
+    if all(name.isascii() or name.encode("utf-8", "replace").decode() == name for name in names):
+        yield names
+        return
+    with tempfile.TemporaryDirectory(prefix="gradscope-") as folder:
+        links = [Path(folder) / str(number) for number in range(len(names))]
+        for link, name in zip(links, names, strict=True):
+            link.symlink_to(Path(name).absolute())
+        yield [os.fspath(link) for link in links]
 
 
 def _run(library: str, asked: Mapping[str, object], limits: Limits, output: IO[bytes]) -> int | None:

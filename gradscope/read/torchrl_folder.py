@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _STORAGE: Final = "storage"
 _META: Final = "meta.json"
-_TREE: Final = "its items are no TensorDict"
+_TREE: Final = "its items are no TensorDict, or storage/meta.json was not copied"
 _MAX_DEPTH: Final = 5
 _MAX_ENTRIES: Final = 1_000
 _OUTCOMES: Final = {

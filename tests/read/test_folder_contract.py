@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NOISE: Final = np.random.default_rng(0).bytes(5000)
 UNREAD: Final = {
     *("rng_state.pth", "training_args.bin", "scheduler.pt", "config.json"),
-    *("loss.csv", "params.json", "model_10.pt", "class_and_ctor_args.pkl"),
+    *("loss.csv", "params.json", "model_10.pt", "class_and_ctor_args.pkl", "prefetch.pkl"),
 }
 """Parts that are not read, or whose loss costs a name only."""
 
@@ -35,6 +35,11 @@ def folders(sb3_files: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     """A good folder by reader."""
     place = tmp_path_factory.mktemp("folders")
     return {name: SAMPLES[name](place, sb3_files) for name in FOLDERS}
+
+
+def is_spare(part: Path) -> bool:
+    """torchrl's cursor tells nothing of a buffer that is not full."""
+    return part.name in UNREAD or part.parent.name == "writer" or part.name == "buffer_metadata.json"
 
 
 def used(record: Any) -> None:
@@ -86,7 +91,7 @@ def test_a_truncated_part_makes_the_folder_unreadable_in_one_line(
     for part in parts:
         content = part.read_bytes()
         part.write_bytes(content[: int(len(content) * share)])
-        if part.name in UNREAD or (part.suffix == ".csv" and share):
+        if is_spare(part) or (part.suffix == ".csv" and share):
             with contextlib.suppress(UnreadableFile):
                 used(open_file(copy))
         else:
@@ -103,7 +108,7 @@ def test_a_missing_part_is_told_by_its_name(name: str, folders: dict[str, Path],
     for part in parts:
         content = part.read_bytes()
         part.unlink()
-        if part.name in UNREAD or part.suffix == ".csv" or part.name == "optimizer.pt":
+        if is_spare(part) or part.suffix == ".csv" or part.name == "optimizer.pt":
             with contextlib.suppress(UnreadableFile):
                 used(open_file(copy))
         else:
