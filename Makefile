@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help demo test check samples remedies bench wheel clean
+.PHONY: help demo test fuzz check samples remedies bench wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,16 @@ check: $(VENV)/dev.done  ## format, lint, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+$(VENV)/fuzz.done: $(VENV)/dev.done
+	$(PIP) $(TORCH) --editable '.[dev,fuzz]'
+	@touch $@
+
+fuzz: MINUTES ?= 10
+fuzz: export PYTHONPATH = tests
+fuzz: $(VENV)/fuzz.done  ## fuzz every parser, MINUTES=10 each (some hours); what is found lies in build/fuzz/findings
+	$(BIN)/python -m fuzz.make_corpus build/fuzz/seeds
+	$(BIN)/python -m fuzz.run_all --minutes $(MINUTES) $(TARGETS)
 
 samples: $(VENV)/dev.done  ## train the samples anew (some minutes)
 	$(BIN)/python sample_checkpoints/make_samples.py
