@@ -55,6 +55,11 @@ class Rebuilt(Buildable):
     def __init__(self, array: NDArray[Any] | None = None) -> None:
         self.array = array
 
+    @property
+    def num_bytes(self) -> int:
+        """Of its array."""
+        return 0 if self.array is None else self.array.nbytes
+
     def build(self, state: object) -> None:
         """Take shape, dtype and bytes."""
         if not isinstance(state, tuple) or len(state) < _MIN_STATE:

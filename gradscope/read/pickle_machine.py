@@ -8,10 +8,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.read.file_bytes import Malformed
-from gradscope.read.pickle_stubs import PLAIN_TABLE, Buildable, Global, Stub, checked_key
+from gradscope.read.pickle_bounds import Bounds
+from gradscope.read.pickle_stubs import PLAIN_TABLE, Buildable, Global, Stub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from gradscope.read.file_bytes import Bytes
     from gradscope.read.safe_pickle import Table
@@ -20,7 +21,6 @@ MAX_OPCODES: Final = 20_000_000
 """About 10 s of work; a buffer of 50,000 pickled transitions needs under 2 million."""
 MAX_MARKS: Final = 10_000
 MAX_GLOBALS: Final = 1_000
-SPARE_BYTES: Final = 1 << 20
 VIEW_BYTES: Final = 4096
 """Longer byte strings are seen in place."""
 OVERRIDDEN: Final = (
@@ -43,9 +43,9 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         self._size = len(data)
         self.unknown: dict[tuple[str, str], Global] = {}
         self._globals: dict[tuple[str, str], Global] = {}
-        self._table = {**PLAIN_TABLE, ("_codecs", "encode"): self._encoded, **table}
+        self._table = {**PLAIN_TABLE, **table}
         self._persistent = persistent
-        self._budget = 4 * len(data) + SPARE_BYTES
+        self._bounds = Bounds(len(data))
         self.memo: dict[int, Any] = {}
         self.metastack: list[list[Any]] = []
         self.stack: list[Any] = []
@@ -108,17 +108,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         answer = None
         if isinstance(function, Global):
             answer = self._table.get((function.module, function.name))
-        return answer(arguments) if answer else Stub(function, arguments)
-
-    def _encoded(self, arguments: Sequence[object]) -> bytes:
-        """How bytes look in protocols below 3."""
-        text, encoding = arguments
-        if not isinstance(text, str) or encoding not in {"latin1", "latin-1"}:
-            raise Malformed("encodes text in an unexpected way")
-        self._budget -= len(text)
-        if self._budget < 0:
-            raise Malformed("holds more than its size can justify")
-        return text.encode("latin1")
+        return self._bounds.counted(answer(arguments)) if answer else Stub(function, arguments)
 
     def load_frame(self) -> None:
         """Only a hint for reading ahead."""
@@ -176,6 +166,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         target = self.stack[-1]
         if isinstance(target, (Stub, Buildable)):
             target.build(state)
+            self._bounds.counted(target)
         elif not isinstance(target, (dict, Global)):
             raise Malformed(f"sets attributes of a {type(target).__name__}")
 
@@ -207,7 +198,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         items = self.pop_mark()
         target = self.stack[-1]
         if isinstance(target, set):
-            target.update(checked_key(item) for item in items)
+            target.update(self._bounds.key(item) for item in items)
         elif isinstance(target, Stub):
             target.items.extend(items)
         else:
@@ -215,7 +206,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
 
     def load_frozenset(self) -> None:
         """A set of the items since the last mark."""
-        items = frozenset(checked_key(item) for item in self.pop_mark())
+        items = frozenset(self._bounds.key(item) for item in self.pop_mark())
         self.append(items)
 
     def load_readonly_buffer(self) -> None:
@@ -240,7 +231,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         if not isinstance(entries, dict) or len(items) % 2:
             raise Malformed(f"sets entries of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            entries[checked_key(key)] = value
+            entries[self._bounds.key(key)] = value
 
 
 Machine.dispatch |= {

@@ -10,9 +10,8 @@ from gradscope.read.file_bytes import Malformed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_PLAIN_KEYS: Final = (str, int, float, bytes, type(None), complex)
-MAX_KEY_ITEMS: Final = 100
-"""A tuple used as a key is hashed whole; nested or shared ones could take for ever."""
+MAX_SOURCES: Final = 100
+"""Stubs made by stubs; without end, a name asked of many values would take for ever."""
 
 
 class Global:
@@ -25,8 +24,13 @@ class Global:
         self.name = name
 
     def __str__(self) -> str:
-        """Dotted name, cut where it is absurd."""
-        return f"{self.module[:100]}.{self.name[:100]}"
+        """Dotted name on one line, cut where it is absurd."""
+        shown = f"{self.module[:100]}.{self.name[:100]}"
+        return (
+            shown
+            if shown.isprintable()
+            else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+        )
 
 
 class Stub:
@@ -55,6 +59,11 @@ class Buildable:
 
     __slots__ = ()
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the file that it stands for."""
+        return 0
+
     def build(self, state: object) -> None:
         """Take the state."""
         raise AssertionError(state)
@@ -71,21 +80,6 @@ def attributes(value: object) -> Mapping[str, object]:
 def is_text_keyed(value: object) -> TypeGuard[dict[str, object]]:
     """Whether a value is a dict with text keys only."""
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-
-
-def checked_key(key: object) -> object:
-    """A key that can be hashed quickly and without depth.
-
-    Raises:
-        Malformed: a nested or endless tuple, or something that cannot be a key.
-    """
-    if isinstance(key, (*_PLAIN_KEYS, Global, Stub)) or type(key).__hash__ is object.__hash__:
-        return key
-    if isinstance(key, tuple) and len(key) <= MAX_KEY_ITEMS:
-        if all(isinstance(item, (*_PLAIN_KEYS, Global, Stub)) for item in key):
-            return key
-        raise Malformed("has a key nested too deeply")
-    raise Malformed(f"has a key of type {type(key).__name__}")
 
 
 def _ordered_dict(arguments: Sequence[object]) -> object:
@@ -109,6 +103,14 @@ def _no_bytes(arguments: Sequence[object]) -> object:
     return b"" if not arguments else Stub(Global("builtins", "bytes"), arguments)
 
 
+def _encoded(arguments: Sequence[object]) -> bytes:
+    """How bytes look in protocols below 3."""
+    text, encoding = arguments
+    if not isinstance(text, str) or encoding not in {"latin1", "latin-1"}:
+        raise Malformed("encodes text in an unexpected way")
+    return text.encode("latin1")
+
+
 def _new_object(arguments: Sequence[object]) -> object:
     return Stub(arguments[0] if arguments else None, ())
 
@@ -119,6 +121,7 @@ PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]
     ("collections", "deque"): _deque,
     ("builtins", "bytes"): _no_bytes,
     ("__builtin__", "bytes"): _no_bytes,
+    ("_codecs", "encode"): _encoded,
     ("copyreg", "_reconstructor"): _new_object,
     ("copy_reg", "_reconstructor"): _new_object,
 }
@@ -127,6 +130,8 @@ PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]
 
 def class_name(value: object) -> str | None:
     """Dotted name of a class, or of an object's class; None where a pickle does not name one."""
-    while isinstance(value, Stub):
+    for _ in range(MAX_SOURCES):
+        if not isinstance(value, Stub):
+            break
         value = value.source
     return str(value) if isinstance(value, Global) else None
