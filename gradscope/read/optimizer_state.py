@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gradscope.read.pickle_bounds import MAX_KEY
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     Tensors = Mapping[str, StoredTensor]
     Group = Mapping[str, object]
@@ -122,12 +123,9 @@ def proved_order(
 ) -> ProvedOrder | str:
     """Which parameter each number is; or why that is not known. Arguments as of ``named_moments``."""
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
-    groups = [each for each in _list(_entry(optimizer, "param_groups")) if is_text_keyed(each)]
-    numbers = [number for group in groups for number in _list(group.get("params"))]
-    are_numbers = all(isinstance(each, (int, str)) for each in numbers)
-    if not isinstance(states, dict) or not numbers or not are_numbers:
-        return NOT_MATCHED
-    if len(set(map(str, numbers))) != len(numbers):
+    groups = [each for each in distinct(_list(_entry(optimizer, "param_groups"))) if is_text_keyed(each)]
+    numbers = _numbers(groups)
+    if not isinstance(states, dict) or not numbers or len(distinct(states.values())) < len(states):
         return NOT_MATCHED
     orders = _orders(groups, len(numbers), candidates)
     fitting = {tuple(order): order for order in orders if _fits(states, numbers, order)}
@@ -136,6 +134,27 @@ def proved_order(
     (order,) = fitting.values()
     loose = _interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
     return ProvedOrder(names=tuple(order), numbers=numbers, groups=groups, states=states, loose=loose)
+
+
+def distinct(values: Iterable[object]) -> list[object]:
+    """Each object once: a file can name one without end, no library gives two parameters one state."""
+    return list({id(each): each for each in values}.values())
+
+
+def _numbers(groups: Sequence[Group]) -> list[object]:
+    """Names or numbers of all parameters; none where they are no such thing, or one comes twice."""
+    found: dict[str, object] = {}
+    for group in groups:
+        for number in _list(group.get("params")):
+            key = (
+                str(number)
+                if isinstance(number, str) or (type(number) is int and abs(number) < MAX_KEY)
+                else ""
+            )
+            if not key or key in found:
+                return []
+            found[key] = number
+    return list(found.values())
 
 
 def _orders(

@@ -26,6 +26,7 @@ GRADIENT: Final = "gradient."
 BATCH: Final = "batch.observations"
 NO_WEIGHT: Final = "the recorder stores gradients; the checkpoint beside it holds the weights"
 NO_GRADIENT: Final = "no gradient reached this parameter"
+NO_BASELINE: Final = "the fresh network's first update was not seen"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,23 +135,24 @@ def _document(metadata: Mapping[str, str]) -> dict[str, object]:
 def _entries(document: dict[str, object], tensors: Mapping[str, StoredTensor]) -> list[_Entry]:
     listed = document.get("layers")
     described = [checked_json.table(each) for each in listed] if isinstance(listed, list) else []
+    missing = checked_json.reasons(document.get("reasons"))
+    no_baseline = missing.get("baseline_zero_fraction") or NO_BASELINE
     entries: dict[str, _Entry] = {}
     for each in described:
         name = each.get("name")
         if not isinstance(name, str) or name in entries:
             raise Malformed("describes a layer without a name, or one twice")
-        entries[name] = _entry(name, each, tensors.get(GRADIENT + name), document)
+        entries[name] = _entry(name, each, tensors.get(GRADIENT + name), no_baseline)
     for key, tensor in tensors.items():
         name = key.removeprefix(GRADIENT)
         if key.startswith(GRADIENT) and name not in entries:
-            entries[name] = _entry(
-                name, {"shape": list(tensor.shape), "dtype": tensor.dtype}, tensor, document
-            )
+            described_by: dict[str, object] = {"shape": list(tensor.shape), "dtype": tensor.dtype}
+            entries[name] = _entry(name, described_by, tensor, no_baseline)
     return list(entries.values())
 
 
 def _entry(
-    name: str, described: dict[str, object], gradient: StoredTensor | None, document: dict[str, object]
+    name: str, described: dict[str, object], gradient: StoredTensor | None, no_baseline: str
 ) -> _Entry:
     shape = checked_shape(described.get("shape"))
     if gradient is not None and gradient.shape != shape:
@@ -160,8 +162,7 @@ def _entry(
     if gradient is None:
         reasons["gradient"] = checked_json.text(described.get("reason")) or NO_GRADIENT
     if baseline is None:
-        why = checked_json.reasons(document.get("reasons")).get("baseline_zero_fraction")
-        reasons["baseline_zero_fraction"] = why or "the fresh network's first update was not seen"
+        reasons["baseline_zero_fraction"] = no_baseline
     return _Entry(
         name=name,
         shape=shape,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
@@ -109,6 +110,9 @@ def safetensors_content(file: Section) -> SafetensorsContent:
         raise Malformed("has metadata that are no texts")
     tensors = [_tensor(name, entry, data) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: tensor.bytes.start)
+    for before, after in pairwise(tensors):
+        if after.bytes.start < before.bytes.start + before.bytes.size:
+            raise Malformed(f"has a tensor {after.key[:80]!r} that lies over another")
     return SafetensorsContent(
         tensors={tensor.key: tensor.stored() for tensor in tensors},
         metadata={key: str(text) for key, text in metadata.items()},

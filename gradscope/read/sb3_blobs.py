@@ -46,6 +46,9 @@ _SYSTEM: Final = "system_info.txt"
 _MAX_SYSTEM: Final = 1 << 16
 _PYTHON: Final = re.compile(r"^- Python: (\d{1,2})\.(\d{1,3})\b", re.MULTILINE)
 _SHOWN_NAME: Final = 200
+_KEPT_NAME: Final = 1_000
+MAX_CARRIED: Final = 1_000
+"""Every function is compared with every class. A policy defined in a notebook carries some tens."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,7 +156,7 @@ class _Found:
 
     def _note(self, names: list[str], given: Sequence[object], place: int) -> Stub:
         name = given[place] if len(given) > place else None
-        names.append(name if isinstance(name, str) else "something without a name")
+        _keep(names, name if isinstance(name, str) else "something without a name")
         return Stub(Global("cloudpickle", "made"), given)
 
     def _function(self, given: Sequence[object]) -> object:
@@ -161,8 +164,14 @@ class _Found:
         state = given[1] if len(given) > 1 else None
         slots = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         name = slots.get("__qualname__") if is_text_keyed(slots) else None
-        self.functions.append(name.replace("<locals>.", "") if isinstance(name, str) else "a function")
+        _keep(self.functions, name if isinstance(name, str) else "a function")
         return Stub(Global("cloudpickle", "function"), given)
+
+
+def _keep(names: list[str], name: str) -> None:
+    if len(names) >= MAX_CARRIED:
+        raise Malformed(f"carries more than {MAX_CARRIED} classes or functions")
+    names.append(name[:_KEPT_NAME].replace("<locals>.", ""))
 
 
 def _is_told(module: str, name: str) -> bool:

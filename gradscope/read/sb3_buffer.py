@@ -183,5 +183,7 @@ def _ends(dones: Array | None, timeouts: Array | None) -> Array | None:
     """Ends that training sees: a time limit is none. Buffers before SB3 2.1 may lack timeouts."""
     if dones is None or timeouts is None:
         return dones
+    if dones.shape != timeouts.shape:
+        raise Malformed(f"is a buffer with ends of shapes {dones.shape} and {timeouts.shape}")
     ends: Array = dones * (1 - timeouts)
     return ends

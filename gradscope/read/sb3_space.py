@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MODULES: Final = ("gymnasium.spaces.", "gym.spaces.")
 _MAX_BYTE: Final = 255
+MAX_ENTRIES: Final = 256
+"""Of a Dict. Each is looked through, and many could share what is long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def sb3_space(value: object) -> Sb3Space | None:
     entries = attributes(value).get("spaces") if _kind(value) == "Dict" else None
     if entries is None:
         return _plain(value)
-    if not is_text_keyed(entries) or not entries:
+    if not is_text_keyed(entries) or not 0 < len(entries) <= MAX_ENTRIES:
         return None
     found = {key: _plain(each) for key, each in entries.items()}
     known = {key: each for key, each in found.items() if each is not None}

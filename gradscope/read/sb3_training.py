@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.read.checked_json import number
 from gradscope.read.file_bytes import Malformed, reading, section_of
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
+from gradscope.read.optimizer_state import distinct
 from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.sb3_algorithm import MAX_BLOB, algorithm_of
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _OPTIMIZER: Final = "optimizer.pth"
+MAX_SETTINGS: Final = 100
+"""Of a group of an optimizer; torch's have about 15."""
 _SCHEDULES: Final = "stable_baselines3.common.utils"
 
 
@@ -124,7 +127,7 @@ def _archive(members: Mapping[str, Member], name: str) -> object:
 
 def _arrays(members: Mapping[str, Member], name: str) -> Mapping[str, Array]:
     tensors = tensors_of(_archive(members, name)) if name in members else {}
-    return {name: each.array() for name, each in tensors.items() if each.is_bounded}
+    return OnDemand({name: each.array for name, each in tensors.items() if each.is_bounded})
 
 
 def _observations(value: object) -> Mapping[str, Array] | None:
@@ -189,13 +192,19 @@ def _optimizers(members: Mapping[str, Member]) -> Mapping[str, Sb3Optimizer]:
 def _optimizer(saved: object) -> Sb3Optimizer:
     entries = saved if is_text_keyed(saved) else {}
     groups, states = entries.get("param_groups"), entries.get("state")
-    plain = [each for each in groups if is_text_keyed(each)] if isinstance(groups, list) else []
-    state = states.items() if isinstance(states, dict) else ()
+    plain = [each for each in distinct(groups if isinstance(groups, list) else ()) if is_text_keyed(each)]
+    state = states if isinstance(states, dict) else {}
+    if len(distinct(state.values())) < len(state):
+        raise Malformed("has an optimizer with one state for several parameters")
     return Sb3Optimizer(
-        groups=tuple({key: plain_number(each) for key, each in group.items()} for group in plain),
+        groups=tuple(
+            {key: plain_number(each) for key, each in list(group.items())[:MAX_SETTINGS]} for group in plain
+        ),
         state={
-            place: {name: each.array() for name, each in tensors_of(moments).items() if each.is_bounded}
-            for place, moments in state
+            place: OnDemand(
+                {name: each.array for name, each in tensors_of(moments).items() if each.is_bounded}
+            )
+            for place, moments in state.items()
             if isinstance(place, int)
         },
     )

@@ -12,6 +12,7 @@ import numpy as np
 from gradscope.read import checked_json, sniff
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.pickle_stubs import is_text_keyed
+from gradscope.read.step_name import MAX_STEP
 from gradscope.records import TIMELINE_SCHEMA, Timeline, TimelineLayer
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class _Parsed:
     layers: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     zero_tolerances: dict[float | None, None] = field(default_factory=dict)
     """In order; what rows before a restart were counted with may differ."""
+    restarts: dict[int, int] = field(default_factory=dict)
+    """Number of the first row after a header -> its step."""
     num_bad: int = 0
     num_superseded: int = 0
 
@@ -88,11 +91,12 @@ def _parsed(content: bytes) -> _Parsed:
             parsed.num_bad += 1
             continue
         if is_first:
-            _supersede(parsed, row.step)
+            parsed.restarts[len(parsed.rows)] = row.step
             is_first = False
         parsed.rows.append(row)
     if not parsed.header:
         raise Malformed("is a timeline without a header")
+    _supersede(parsed)
     return parsed
 
 
@@ -118,6 +122,7 @@ def _take_header(line: Line, parsed: _Parsed) -> None:
     if parsed.header and layers != parsed.layers:
         parsed.num_superseded += len(parsed.rows)
         parsed.rows.clear()
+        parsed.restarts.clear()
         parsed.zero_tolerances.clear()
     parsed.zero_tolerances[checked_json.number(line.get("zero_tolerance"))] = None
     parsed.header, parsed.layers = line, layers
@@ -159,11 +164,19 @@ def _numbers(values: Sequence[object]) -> Numbers | None:
     return found
 
 
-def _supersede(parsed: _Parsed, step: int) -> None:
-    """Training went back to an earlier checkpoint: what it had seen beyond was another future."""
-    kept = [row for row in parsed.rows if row.step < step]
+def _supersede(parsed: _Parsed) -> None:
+    """Training went back to an earlier checkpoint: what it had seen beyond was another future.
+
+    One pass from the end: a row counts if no restart after it went back to its step or before.
+    """
+    kept: list[_Row] = []
+    earliest = MAX_STEP + 1
+    for number in range(len(parsed.rows) - 1, -1, -1):
+        if parsed.rows[number].step < earliest:
+            kept.append(parsed.rows[number])
+        earliest = min(earliest, parsed.restarts.get(number, earliest))
     parsed.num_superseded += len(parsed.rows) - len(kept)
-    parsed.rows[:] = kept
+    parsed.rows[:] = kept[::-1]
 
 
 def _timeline(path: Path, parsed: _Parsed) -> Timeline:
@@ -182,8 +195,11 @@ def _timeline(path: Path, parsed: _Parsed) -> Timeline:
 
 
 def _layer_series(parsed: _Parsed) -> Iterator[TimelineLayer]:
+    by_optimizer: dict[str, list[_Row]] = {}
+    for row in parsed.rows:
+        by_optimizer.setdefault(row.optimizer, []).append(row)
     for optimizer, layers in parsed.layers.items():
-        rows = [row for row in parsed.rows if row.optimizer == optimizer]
+        rows = by_optimizer.get(optimizer, [])
         columns = _columns(rows)
         shape = len(rows), len(PER_LAYER), len(layers)
         cube = np.array([row.layers for row in rows], np.float64).reshape(shape)

@@ -15,6 +15,7 @@ from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.pickle_stubs import attributes, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.sb3_buffer import SB3_DETAILS
+from gradscope.read.sb3_space import MAX_ENTRIES
 from gradscope.read.step_name import known_step
 from gradscope.records import Normalizer
 
@@ -85,6 +86,8 @@ def _var(values: Mapping[str, object]) -> object:
 def _statistics(value: object, name: str) -> Mapping[str, NDArray[Any]]:
     """Means or variances by key of the space; a plain space has the key ""."""
     found = value if is_text_keyed(value) else {"": value}
+    if len(found) > MAX_ENTRIES:
+        raise Malformed(f"has statistics of {len(found)} observations; at most {MAX_ENTRIES} are read")
     arrays = {key: as_array(attributes(each).get(name)) for key, each in found.items()}
     return {key: array for key, array in arrays.items() if array is not None}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.read.file_bytes import DAMAGED, Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gradscope.read.file_bytes import Section
 
@@ -26,6 +26,7 @@ _ENTRY: Final = struct.Struct("<4s6H3L5H2L")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
 MAX_DIRECTORY_BYTES: Final = 64 << 20
 """20,000 tensors take about 2 MB."""
+ALTERED: Final = "Leave it out: it was altered."
 _MAX_COMMENT: Final = 0xFFFF
 _FULL: Final = 0xFFFFFFFF
 """A 32-bit field that says: look into the 64-bit extra field."""
@@ -94,7 +95,7 @@ def zip_members(archive: Section) -> Mapping[str, Member]:
     """Stored members by name, in the directory's order; compressed ones are left out.
 
     Raises:
-        Malformed: no directory, a damaged one, two members of one name, or encryption.
+        Malformed: no directory, a damaged one, two members of one name or place, or encryption.
     """
     return {name: each for name, each in all_members(archive).items() if each.is_stored}
 
@@ -116,9 +117,10 @@ def all_members(archive: Section) -> Mapping[str, Member]:
         end = position + _ENTRY.size + fields[10] + fields[11] + fields[12]
         member = _member(archive, directory, position, fields)
         if member.name in members:
-            raise Malformed(f"holds two members named {member.name[:80]!r}", "Leave it out: it was altered.")
+            raise Malformed(f"holds two members named {member.name[:80]!r}", ALTERED)
         members[member.name] = member
         position = end
+    _check_apart(members.values())
     return members
 
 
@@ -131,6 +133,15 @@ def wanted(members: Mapping[str, Member], name: str) -> Member:
     if name not in members:
         raise Malformed(f"lacks the uncompressed member {name[:80]!r}", DAMAGED)
     return members[name]
+
+
+def _check_apart(members: Iterable[Member]) -> None:
+    """Members over the same bytes could be read one by one without end."""
+    end = 0
+    for member in sorted(members, key=lambda each: each.header):
+        if member.header < end:
+            raise Malformed(f"has a member {member.name[:80]!r} that lies over another", ALTERED)
+        end = member.header + _LOCAL.size + (member.size if member.packed is None else member.packed)
 
 
 def _fields(directory: bytes, position: int) -> tuple[int, ...]:
