@@ -5,7 +5,6 @@ Format: numpy.lib.format, versions 1 to 3.
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from dataclasses import dataclass, replace
@@ -15,8 +14,8 @@ import numpy as np
 
 from gradscope.read.deflated import Deflated, check_inflation
 from gradscope.read.file_bytes import Malformed
+from gradscope.read.npy_header import npy_header
 from gradscope.read.numpy_pickle import checked_shape
-from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.zip_members import all_members
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def npy(source: Source) -> Npy:
     length = int.from_bytes(source.read(8, prefix - 8), "little")
     if length > _MAX_HEADER:
         raise Malformed(f"has an array with a header of {length} bytes")
-    header = _header(source.read(prefix, length))
+    header = npy_header(source.read(prefix, length))
     shape, is_fortran = checked_shape(header.get("shape")), header.get("fortran_order") is True
     found = Npy(source=source, start=prefix + length, dtype=np.dtype("V"), shape=shape, is_fortran=is_fortran)
     try:
@@ -124,16 +123,6 @@ def npz(file: Section) -> Mapping[str, Source]:
         name.removesuffix(SUFFIX): each.section() if each.is_stored else Deflated(member=each)
         for name, each in found.items()
     }
-
-
-def _header(text: bytes) -> Mapping[str, object]:
-    try:
-        header = ast.literal_eval(text.decode("latin1"))
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise Malformed("has an array with a damaged header") from error
-    if not is_text_keyed(header):
-        raise Malformed("has an array with a damaged header")
-    return header
 
 
 def _dtype(code: object) -> np.dtype[Any]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 import ml_dtypes  # noqa: F401  readers import it late: here, before they are watched
 from fuzz.zips import members_of, zip_of
 
-from gradscope.read.batch_file import _header, read_batch
+from gradscope.read.batch_file import read_batch
 from gradscope.read.file_bytes import section_of
+from gradscope.read.npy_header import npy_header
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
 from gradscope.read.optimizer_state import named_moments
 from gradscope.read.pickle_stubs import Stub, attributes, class_name
@@ -133,10 +134,6 @@ def sb3_all(path: Path) -> object:
     return [Sb3Zip().read(path), sb3_training(path), sb3_blobs(path)]
 
 
-def npy_header(path: Path) -> object:
-    return _header(path.read_bytes())
-
-
 def step_name(path: Path) -> object:
     """A file's name, and a step that its content claims."""
     name = path.read_bytes().decode("utf-8", "surrogateescape")
@@ -157,6 +154,6 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "sb3-training": Parser(parse=sb3_all),
     "batch-file": Parser(parse=read_batch),
     "numpy-pickle": Parser(parse=numpy_pickle),
-    "npy-header": Parser(parse=npy_header),
+    "npy-header": Parser(parse=lambda path: npy_header(path.read_bytes())),
     "step-name": Parser(parse=step_name),
 }

@@ -23,6 +23,10 @@ from format_samples import SAMPLES
 from fuzz.folders import packed
 from fuzz.targets import targets
 from fuzz.zips import members_of, zip_of
+from safetensors.torch import save
+
+from gradscope.read.rollout_file import LSTM_NAMES
+from gradscope.records import ROLLOUT_SCHEMA, SNAPSHOT_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +62,7 @@ def seeds(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield from _of_torch()
     yield from _of_numpy()
     yield from _of_texts()
+    yield from _of_recorder()
 
 
 def _of_sb3(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -164,6 +169,45 @@ def _of_texts() -> Iterator[tuple[str, bytes]]:
     }
     lines = [timeline, row, {**row, "step": 2, "num_zero": [None, 1]}, timeline, {**row, "step": 2}]
     yield "gradscope-timeline", b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+
+
+def _of_recorder() -> Iterator[tuple[str, bytes]]:
+    """All that a recorder file or a rollout can say."""
+    optimizer = {
+        "norm_before_clip": 2.0,
+        "clip_coefficient": 0.25,
+        "updates_after_save": 3,
+        "reasons": {"a": "b"},
+    }
+    layers = [
+        {"name": "w", "shape": [2], "baseline_zero_fraction": 0.1, "module": "Linear", "dtype": "float32"}
+    ]
+    layers.append({"name": "b", "shape": [1], "reason": "no gradient"})
+    document = {"schema": SNAPSHOT_SCHEMA, "step": 3, "layers": layers, "optimizers": {"policy": optimizer}}
+    document |= {
+        "slices": {"a": ["0:1"]},
+        "sequence_length": 2,
+        "feature_names": ["x"],
+        "reasons": {"num_rows": "x"},
+    }
+    document |= {"algorithm": "PPO", "num_batches": 1, "batch_size": 4, "num_rows": 4, "num_active": 2}
+    tensors = {
+        "gradient.w": torch.ones(2),
+        "batch.observations.a": torch.ones(2, 1),
+        "gradient.x": torch.ones(1),
+    }
+    yield "gradscope", save(tensors, {"gradscope": json.dumps(document)})
+    settings = {"ent_coef": 0.0, "net_arch": {"pi": [4]}, "activation": None, "flag": True, "name": "x"}
+    document = {"schema": ROLLOUT_SCHEMA, "step": 3, "algorithm": "RecurrentPPO", "settings": settings}
+    names = ("values", "log_probs", "advantages", "returns", "episode_starts")
+    tensors = {name: torch.ones(2, 1) for name in names}
+    tensors |= {f"lstm_states.{name}": torch.ones(2, 1, 1, 2) for name in LSTM_NAMES}
+    tensors |= {name: torch.ones(2, 1, 1) for name in ("actions", "observations.a", "observations.b")}
+    yield "gradscope-rollout", save(tensors, {"gradscope": json.dumps(document)})
+    kinds = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.float8_e5m2)
+    tensors = {f"a.{kind}": torch.ones(2).to(kind) for kind in kinds}
+    yield "safetensors", save(tensors, {"step": "12", "format": "pt"})
+    yield "batch-file", save({"obs": torch.ones(3, 2), "reward": torch.ones(3)})
 
 
 def _saved(value: object) -> bytes:
