@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.pickle_stubs import Buildable, Global, Stub
+from gradscope.read.stored_tensor import ITEM_BYTES, StoredTensor
 
 SPARE_BYTES: Final = 1 << 20
+SPARE_TENSOR_BYTES: Final = 1 << 30
+"""A sparse tensor is larger than its file; each is made when it is asked for, not before."""
+MAX_SHARED: Final = 64
+"""Times that all storages may be named as tensors, each of which may be read: honest ones have a few names."""
 MAX_KEY_ITEMS: Final = 100
 """A tuple used as a key is hashed whole; nested or shared ones could take for ever."""
 MAX_TUPLE_KEYS: Final = 10_000
@@ -19,33 +25,28 @@ _PLAIN_KEYS: Final = (str, float, bytes, type(None), Global, Stub)
 
 
 class Bounds:
-    """Counts down while one pickle of ``size`` bytes is read."""
+    """Counts down while one pickle of ``size`` bytes is read, whose tensors lie in ``room`` bytes beside."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, room: int) -> None:
         self._bytes = 4 * size + SPARE_BYTES
+        self._tensor_bytes = MAX_SHARED * room + SPARE_TENSOR_BYTES
         self._tuple_keys = MAX_TUPLE_KEYS
 
     def counted(self, value: object) -> object:
-        """The value, its bytes counted: every array and text of an honest file has bytes of its own.
+        """The value, its bytes counted: arrays and texts of an honest file have bytes of their own.
 
         Raises:
             Malformed: all together are more than the file has bytes for.
         """
         if isinstance(value, (str, bytes)):
-            self.count(len(value))
+            self._bytes -= len(value)
         elif isinstance(value, Buildable):
-            self.count(value.num_bytes)
-        return value
-
-    def count(self, num_bytes: int) -> None:
-        """Count bytes that something refers to.
-
-        Raises:
-            Malformed: all together are more than the file has bytes for.
-        """
-        self._bytes -= num_bytes
-        if self._bytes < 0:
+            self._bytes -= value.num_bytes
+        elif isinstance(value, StoredTensor) and value.is_bounded:
+            self._tensor_bytes -= math.prod(value.shape) * ITEM_BYTES.get(value.dtype, 1)
+        if min(self._bytes, self._tensor_bytes) < 0:
             raise Malformed("holds more than its size can justify")
+        return value
 
     def key(self, key: object) -> object:
         """A key that can be hashed quickly and without depth.

@@ -36,7 +36,9 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
 
     dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012, SLF001  the base class's own way
 
-    def __init__(self, data: Bytes, table: Table, persistent: Callable[[object], object] | None) -> None:
+    def __init__(
+        self, data: Bytes, table: Table, persistent: Callable[[object], object] | None, room: int
+    ) -> None:
         super().__init__(io.BytesIO(), encoding="latin1")
         self.data = data
         self.position = 0
@@ -45,7 +47,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         self._globals: dict[tuple[str, str], Global] = {}
         self._table = {**PLAIN_TABLE, **table}
         self._persistent = persistent
-        self._bounds = Bounds(len(data))
+        self._bounds = Bounds(len(data), room)
         self.memo: dict[int, Any] = {}
         self.metastack: list[list[Any]] = []
         self.stack: list[Any] = []

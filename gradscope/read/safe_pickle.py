@@ -31,16 +31,18 @@ class Unpickled:
     """The same as module and name within it."""
 
 
-def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] | None = None) -> Unpickled:
+def unpickled(
+    data: Bytes, table: Table, persistent: Callable[[object], object] | None = None, *, room: int = 0
+) -> Unpickled:
     """Read one pickle that fills ``data`` exactly.
 
     ``table`` answers calls of the globals it names; ``persistent`` answers BINPERSID, which is
-    refused without it.
+    refused without it. ``room``: bytes beside the pickle that its tensors lie in.
 
     Raises:
         Malformed: not a pickle, damaged, refused opcodes, or anything after its end.
     """
-    found, end = next_pickle(data, 0, table, persistent)
+    found, end = next_pickle(data, 0, table, persistent, room=room)
     if end != len(data):
         left = len(data) - end
         raise Malformed(f"holds {left} bytes after the pickle's end", "Leave this file out: it was altered.")
@@ -48,14 +50,19 @@ def unpickled(data: Bytes, table: Table, persistent: Callable[[object], object] 
 
 
 def next_pickle(
-    data: Bytes, start: int, table: Table, persistent: Callable[[object], object] | None = None
+    data: Bytes,
+    start: int,
+    table: Table,
+    persistent: Callable[[object], object] | None = None,
+    *,
+    room: int = 0,
 ) -> tuple[Unpickled, int]:
     """Read the pickle that begins at ``start``; also where it ends.
 
     Raises:
         Malformed: not a pickle, damaged, or refused opcodes.
     """
-    machine = Machine(data, table, persistent)
+    machine = Machine(data, table, persistent, room)
     machine.position = start
     try:
         value = machine.load()

@@ -92,7 +92,11 @@ def _pickle(members: Mapping[str, Member], folder: str, name: str) -> Unpickled:
     storages = ZipStorages(members=members, folder=f"{folder}{name}/")
     table = TorchTable(is_big_endian=_is_big_endian(members, folder))
     content = wanted(members, f"{folder}{name}.pkl").content(MAX_PICKLE_BYTES)
-    return unpickled(content, table.calls(), storages.storage)
+    return unpickled(content, table.calls(), storages.storage, room=_room(members))
+
+
+def _room(members: Mapping[str, Member]) -> int:
+    return next((each.archive.size for each in members.values()), 0)
 
 
 def _is_big_endian(members: Mapping[str, Member], folder: str) -> bool:

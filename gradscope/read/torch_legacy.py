@@ -85,9 +85,10 @@ class LegacyStorages:
         Raises:
             Malformed: a storage is missing, not claimed, or of another size; or bytes are left.
         """
-        if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(self.claimed):
+        listed = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+        if sorted(listed) != sorted(self.claimed) or len(listed) != len(keys):
             raise Malformed("does not list the storages that it refers to")
-        for key in keys:
+        for key in listed:
             claimed = self.claimed[key]
             # Not self.file.read: it opens the file each time, and there may be 20,000 of them.
             if start + _COUNT_BYTES > len(data):
@@ -118,7 +119,7 @@ def legacy_archive(file: Section) -> TorchArchive:
     if heads[:2] != [MAGIC, VERSION]:
         raise Malformed("is no torch file, though it begins like one")
     storages = LegacyStorages(file=file)
-    found, position = next_pickle(data, position, TorchTable().calls(), storages.storage)
+    found, position = next_pickle(data, position, TorchTable().calls(), storages.storage, room=file.size)
     keys, position = next_pickle(data, position, {})
     storages.place(keys.value, data, position)
     return TorchArchive(value=found.value, unknown=found.unknown)

@@ -79,7 +79,7 @@ def claimed_storage(identity: object, num_fields: int) -> Claimed:
     known = STORAGE_DTYPES.get(kind.name) if isinstance(kind, Global) else None
     if known is None:
         raise Malformed(f"has a storage of unknown type {kind if isinstance(kind, Global) else ''}")
-    if not isinstance(key, str) or type(count) is not int or count < 0:
+    if not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 62:
         raise Malformed("has a storage without name or size")
     return Claimed(key=key, dtype=known[0], width=known[1], count=count)
 
