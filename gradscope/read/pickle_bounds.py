@@ -6,14 +6,14 @@ import math
 from typing import Final
 
 from gradscope.read.file_bytes import Malformed
-from gradscope.read.pickle_stubs import Buildable, Global, Stub
+from gradscope.read.pickle_stubs import Buildable
 from gradscope.read.stored_tensor import ITEM_BYTES, StoredTensor
 
 SPARE_BYTES: Final = 1 << 20
 SPARE_TENSOR_BYTES: Final = 1 << 30
 """A sparse tensor is larger than its file; each is made when it is asked for, not before."""
 MAX_SHARED: Final = 64
-"""Times that all storages may be named as tensors, each of which may be read: honest ones have a few names."""
+"""Times that all storages may be named as tensors, each of which may be read; honest ones have few names."""
 MAX_KEY_ITEMS: Final = 100
 """A tuple used as a key is hashed whole; nested or shared ones could take for ever."""
 MAX_TUPLE_KEYS: Final = 10_000
@@ -21,7 +21,7 @@ MAX_TUPLE_KEYS: Final = 10_000
 MAX_KEY: Final = 1 << 60
 """Whole numbers below it have hashes of their own. Larger ones can be chosen to have one hash, and a huge
 one is gone through whole each time."""
-_PLAIN_KEYS: Final = (str, float, bytes, type(None), Global, Stub)
+_PLAIN_KEYS: Final = (str, float, bytes, type(None))
 
 
 class Bounds:
@@ -70,5 +70,6 @@ class Bounds:
 def _check_plain(key: object) -> None:
     if isinstance(key, int) and not -MAX_KEY < key < MAX_KEY:
         raise Malformed("has a key that is a huge number")
-    if not isinstance(key, (int, *_PLAIN_KEYS)):
+    is_identity = type(key).__hash__ is object.__hash__
+    if not is_identity and not isinstance(key, (int, *_PLAIN_KEYS)):
         raise Malformed(f"has a key of type {type(key).__name__}")
