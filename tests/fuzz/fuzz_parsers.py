@@ -21,8 +21,10 @@ def main() -> None:
     """Until libFuzzer is told to stop, or finds something."""
     name, *options = sys.argv[1:]
     with atheris.instrument_imports(include=["gradscope"]):
+        from fuzz.native import in_this_process  # noqa: PLC0415
         from fuzz.targets import run, targets  # noqa: PLC0415
 
+        in_this_process()
         from gradscope import read  # noqa: F401, PLC0415  must be imported here to be instrumented
 
         targets()

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from fuzz.inner import PARSERS, Parser
 from fuzz.watched import check
 
 from gradscope.read import readers
+from gradscope.read.formats import READERS
 from gradscope.read.reader import FolderReader
 
 MAX_ENTRIES: Final = 32
@@ -31,6 +33,12 @@ _MAX_DEPTH: Final = 4
 def targets() -> dict[str, Parser]:
     """What each target does with a file (or a folder of parts), by name."""
     return {**PARSERS, **{each.format: Parser(parse=partial(_read, each)) for each in readers()}}
+
+
+def starts_a_child(name: str) -> bool:
+    """Whether each input costs a process of its own."""
+    module = READERS[name][0] if name in READERS else ""
+    return bool(module) and hasattr(import_module(f"gradscope.read.{module}"), "native_rows")
 
 
 def run(name: str, content: bytes, *, counts_memory: bool = False) -> None:

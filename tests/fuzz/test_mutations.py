@@ -14,9 +14,9 @@ from format_samples import SAMPLES
 from fuzz.folders import of_parts, packed, parts, unpacked
 from fuzz.mutations import mutated
 from fuzz.pickles import opcodes
-from fuzz.targets import run
+from fuzz.targets import run, starts_a_child
 from fuzz.zips import members_of, zip_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -33,15 +33,16 @@ def samples(sb3_files: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 1 << 32), times=st.integers(1, 4))
-def test_changed_files_are_read_or_refused(
-    name: str, seed: int, times: int, samples: dict[str, bytes]
-) -> None:
-    random, content = Random(seed), samples[name]  # noqa: S311
-    for _ in range(times):
-        content = mutated(content, random)
-    run(name, content)
+def test_changed_files_are_read_or_refused(name: str, samples: dict[str, bytes]) -> None:
+    @settings(deadline=None, max_examples=4 if starts_a_child(name) else 40)
+    @given(seed=st.integers(0, 1 << 32), times=st.integers(1, 4))
+    def changed(seed: int, times: int) -> None:
+        random, content = Random(seed), samples[name]  # noqa: S311
+        for _ in range(times):
+            content = mutated(content, random)
+        run(name, content)
+
+    changed()
 
 
 def test_a_zip_put_together_again_is_one() -> None:

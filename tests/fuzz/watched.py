@@ -1,6 +1,7 @@
 """What must hold while a parser looks at hostile bytes, whatever they are.
 
-- Nothing is imported, started, connected to, written, or opened beside the input itself.
+- Nothing is imported, started, connected to, written, or opened beside the input itself. (The one child
+  process that calls native libraries, and the file without a name that it answers in, are as they should be.)
 - Only UnreadableFile (below the readers: Malformed) is raised; its message is one line that can be shown.
 - Nobody is warned: Python would print it.
 - Memory stays below ALLOWED_TIMES the input's size plus ALLOWED_BYTES.
@@ -12,6 +13,7 @@ import codecs
 import os
 import resource
 import sys
+import tempfile
 import threading
 import tracemalloc
 import warnings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 ALLOWED_TIMES: Final = 256
 """The dearest byte of a pickle, EMPTY_SET, makes a set of 216 bytes."""
 ALLOWED_BYTES: Final = 8 << 20
+CHILD: Final = "native_child.py"
 MAX_MESSAGE: Final = 4_000
 """Characters of a message without its path."""
 _ACTS: Final = (
@@ -66,10 +69,14 @@ class _Watch:
             return
         if event == "open":
             self._opened(*arguments)
+        elif event == "subprocess.Popen" and CHILD in str(arguments[1]):
+            return
         elif event.startswith(_ACTS):
             self.seen.append(f"{event} {str(arguments)[:200]}")
 
     def _opened(self, path: object, mode: object, flags: object) -> None:
+        if isinstance(path, int) or path in {os.devnull, tempfile.gettempdir()}:
+            return  # open already; or, a folder cannot be written, a file in it that has no name
         name = os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
         is_written = bool(isinstance(flags, int) and flags & _WRITES) or bool(
             set(str(mode or "r")) & set("wax+")
