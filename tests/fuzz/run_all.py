@@ -62,7 +62,8 @@ def keep(name: str) -> None:
     merged = WORK / "merged" / name
     merged.mkdir(parents=True, exist_ok=True)
     given = [WORK / "corpus" / name, target, WORK / "seeds" / name]
-    _libfuzzer(name, "-merge=1", str(merged), *(str(each) for each in given if each.is_dir()))
+    prefix = f"-artifact_prefix={WORK}/merge-"
+    _libfuzzer(name, "-merge=1", prefix, str(merged), *(str(each) for each in given if each.is_dir()))
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         path.unlink()

@@ -51,6 +51,10 @@ for _name in _CODECS.split():
     codecs.lookup(_name)  # the interpreter imports its own codecs where they are first met
 
 
+_SHARED: Final = frozenset({os.devnull, tempfile.gettempdir()})
+"""Asked for before anything is watched: to find it, Python opens files."""
+
+
 class Found(Exception):
     """A property that does not hold."""
 
@@ -75,7 +79,7 @@ class _Watch:
             self.seen.append(f"{event} {str(arguments)[:200]}")
 
     def _opened(self, path: object, mode: object, flags: object) -> None:
-        if isinstance(path, int) or path in {os.devnull, tempfile.gettempdir()}:
+        if isinstance(path, int) or path in _SHARED:
             return  # open already; or, a folder cannot be written, a file in it that has no name
         name = os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
         is_written = bool(isinstance(flags, int) and flags & _WRITES) or bool(
