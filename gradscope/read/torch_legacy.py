@@ -85,8 +85,9 @@ class LegacyStorages:
         Raises:
             Malformed: a storage is missing, not claimed, or of another size; or bytes are left.
         """
-        listed = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
-        if sorted(listed) != sorted(self.claimed) or len(listed) != len(keys):
+        everything = keys if isinstance(keys, list) else []
+        listed = [key for key in everything if isinstance(key, str)]
+        if len(listed) != len(everything) or sorted(listed) != sorted(self.claimed):
             raise Malformed("does not list the storages that it refers to")
         for key in listed:
             claimed = self.claimed[key]

@@ -77,7 +77,7 @@ def _of_sb3(folder: Path) -> Iterator[tuple[str, bytes]]:
         if isinstance(each, dict) and ":serialized:" in each:
             yield "sb3-pickles", base64.b64decode(each[":serialized:"])
     for path in folder.glob("*.pkl"):
-        yield "sb3-buffer" if "buffer" in path.name else "vec-normalize", path.read_bytes()
+        yield "pickle" if "buffer" in path.name else "vec-normalize", path.read_bytes()
         yield "pickle-machine", path.read_bytes()
     for name, each in members.items():
         if name.endswith(".pth"):
