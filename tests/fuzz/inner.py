@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import ml_dtypes  # noqa: F401  imported late by readers and by numpy: here, before they are watched
+import ml_dtypes  # noqa: F401  readers and numpy import it late: here, before they are watched
+import numpy.ma  # noqa: F401
 from fuzz.zips import members_of, zip_of
 
 from gradscope.read.batch_file import read_batch
