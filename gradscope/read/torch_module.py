@@ -22,6 +22,9 @@ MAX_NAME: Final = 1_000
 """Characters of a dotted name; a longer one is made by nesting without end."""
 MAX_VISITS: Final = 100_000
 """Modules of a file, shared ones each time they are met; more is made by sharing without end."""
+MAX_ENTRIES: Final = 2_000_000
+"""Of all modules that are visited: about 20 each."""
+ENDLESS: Final = "holds modules that hold each other without end"
 MAX_TENSORS: Final = 200_000
 """Names of tensors of a file."""
 COMPILED: Final = "OptimizedModule"
@@ -71,6 +74,7 @@ def module_tensors(module: Stub) -> ModuleTensors:
         own = _tensors(known.get("_parameters"))
         passing = _names(known.get("_non_persistent_buffers_set"))
         buffers = {k: v for k, v in _tensors(known.get("_buffers")).items() if k not in passing}
+        own, buffers = _short(each.prefix, own), _short(each.prefix, buffers)
         state |= {f"{each.prefix}{name}": tensor for name, tensor in (own | buffers).items()}
         _check(met, len(state))
         for name, tensor in own.items():
@@ -91,7 +95,7 @@ def script_tensors(root: Stub) -> ModuleTensors:
     types: dict[str, str] = {}
     for met, each in enumerate(_visits(_Visit(prefix="", module=root))):
         _check(met, len(state))
-        for name, tensor in _tensors(attributes(each.module)).items():
+        for name, tensor in _short(each.prefix, _tensors(attributes(each.module))).items():
             state[each.prefix + name] = tensor
             types[each.prefix + name] = _type(each.module)
     trained = {k: v for k, v in state.items() if isinstance(v, StoredTensor) and v.requires_grad}
@@ -107,22 +111,37 @@ def is_script(value: object) -> bool:
 
 def _visits(first: _Visit) -> Iterator[_Visit]:
     """The module and all below it, depth first in their order."""
-    waiting = [first]
+    waiting, entries = [first], 0
     while waiting:
         each = waiting.pop()
+        entries += _num_entries(each.module)
+        if entries > MAX_ENTRIES:
+            raise Malformed(ENDLESS, "Save its state_dict() instead.")
         yield each
         above = (*each.above, id(each.module))
         inner = [
             _Visit(prefix=f"{each.prefix}{name}.", module=child, above=above)
             for name, child in _children(each.module)
-            if id(child) not in above and len(each.prefix) < MAX_NAME
+            if id(child) not in above and len(each.prefix) + len(name) < MAX_NAME
         ]
         waiting.extend(reversed(inner))
 
 
 def _check(num_visits: int, num_tensors: int) -> None:
     if num_visits > MAX_VISITS or num_tensors > MAX_TENSORS:
-        raise Malformed("holds modules that hold each other without end", "Save its state_dict() instead.")
+        raise Malformed(ENDLESS, "Save its state_dict() instead.")
+
+
+def _num_entries(module: Stub) -> int:
+    """Entries that are looked at on a visit; modules can share them, and each costs a few bytes of a file."""
+    known = attributes(module)
+    inner = [known.get(name) for name in ("_parameters", "_buffers", "_modules")]
+    return len(known) + sum(len(each) for each in inner if isinstance(each, dict))
+
+
+def _short(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names are names."""
+    return {name: each for name, each in tensors.items() if len(prefix) + len(name) < MAX_NAME}
 
 
 def _children(module: Stub) -> list[tuple[str, Stub]]:

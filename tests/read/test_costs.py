@@ -112,14 +112,22 @@ class Module:
         self.__dict__ = state
 
 
-def test_modules_that_share_their_parameters(tmp_path: Path) -> None:
-    parameters = {f"w{n}": torch.ones(1) for n in range(300)}
-    modules = {f"m{n}": Module({"_parameters": parameters, "_modules": None}) for n in range(5_000)}
-    long = "x" * 500_000
-    for each in range(300):
-        modules[f"n{each}"] = Module({"_parameters": {long: parameters["w0"]}, "_modules": {long: None}})
+def test_modules_of_endless_names(tmp_path: Path) -> None:
+    weight, long = torch.ones(1), "x" * 500_000
+    modules: dict[str, Any] = {"m": Module({"_parameters": {"w": weight}, "_modules": None})}
+    for each in range(2_000):
+        modules[f"n{each}"] = Module({"_parameters": {long: weight}, "_modules": {long: modules["m"]}})
     torch.save(Module({"_parameters": {"b": torch.ones(1)}, "_modules": modules}), tmp_path / "c.pt")
-    assert len(opened(tmp_path / "c.pt").layers) == 301
+    assert list(opened(tmp_path / "c.pt").layers) == ["b", "m.w"]
+
+
+@pytest.mark.parametrize("key", ["_parameters", "_modules", "_buffers"])
+def test_modules_that_share_what_they_hold(key: str, tmp_path: Path) -> None:
+    shared = {f"w{n}": None for n in range(20_000)}
+    inner = [Module({"_parameters": {}, key: shared}) for _ in range(20_000)]
+    modules = {f"m{n}": each for n, each in enumerate(inner)}
+    torch.save(Module({"_parameters": {"b": torch.ones(1)}, "_modules": modules}), tmp_path / "c.pt")
+    assert "without end" in refused(open_file, tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("shared", ["groups", "params", "states", "nested"])
@@ -158,6 +166,16 @@ def test_an_optimizer_that_says_the_same_again_and_again(shared: str, tmp_path: 
         assert list(sb3_training(path).optimizers) == ["actor"]
 
 
+def test_storages_of_an_old_torch_file_listed_without_end(tmp_path: Path) -> None:
+    """The text of a list that holds itself twice, 100 times over, never ends."""
+    torch.save({"w": torch.ones(2)}, tmp_path / "c.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "c.pt").read_bytes()
+    start = content.rindex(b"\x80\x02]")
+    doubled = b"".join(b"q%ch%c\x86" % (index, index) for index in range(100))
+    (tmp_path / "c.pt").write_bytes(content[:start] + b"\x80\x02](N" + doubled + b"e.")
+    assert "does not list the storages" in refused(open_file, tmp_path / "c.pt")
+
+
 def test_ends_of_two_shapes_are_not_spread_over_each_other(tmp_path: Path) -> None:
     pickled = pickle.dumps(
         {
@@ -170,7 +188,11 @@ def test_ends_of_two_shapes_are_not_spread_over_each_other(tmp_path: Path) -> No
         4,
     )
     path = tmp_path / "b.pkl"
-    path.write_bytes(b"\x80\x04cx\nBuffer\n)\x81" + pickled[2:-1].replace(pickled[2:11], b"") + b"b.")
+    path.write_bytes(
+        b"\x80\x04cstable_baselines3.common.buffers\nReplayBuffer\n)\x81"
+        + pickled[2:-1].replace(pickled[2:11], b"")
+        + b"b."
+    )
     assert "ends of shapes" in refused(open_file, path)
 
 
