@@ -22,7 +22,7 @@ MAX_NAME: Final = 1_000
 """Characters of a dotted name; a longer one is made by nesting without end."""
 MAX_VISITS: Final = 100_000
 """Modules of a file, shared ones each time they are met; more is made by sharing without end."""
-MAX_ENTRIES: Final = 2_000_000
+MAX_ENTRIES: Final = 1_000_000
 """Of all modules that are visited: about 20 each."""
 ENDLESS: Final = "holds modules that hold each other without end"
 MAX_TENSORS: Final = 200_000
