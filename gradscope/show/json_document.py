@@ -110,7 +110,7 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 def plain(value: Any) -> Any:
     """A record as what JSON holds: dicts, lists, strings, numbers."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _AS_THEY_ARE:
         return value
     names = _field_names(kind)

@@ -45,14 +45,8 @@ def _build(kind: Any) -> Build:
     if origin in (types.UnionType, typing.Union):
         inner = _build(next(each for each in arguments if each is not type(None)))
         return lambda value: None if value is None else inner(value)
-    if origin is Mapping:
-        inner = _build(arguments[1])
-        return lambda value: {key: inner(each) for key, each in _plain(dict, value).items()}
-    if origin is Sequence:
-        inner = _build(arguments[0])
-        return lambda value: tuple(map(inner, _plain(list, value)))
-    if origin is tuple:
-        return _of_tuple(arguments)
+    if origin in (Mapping, Sequence, tuple):
+        return _of_several(origin, arguments)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return lambda value: kind(_plain(str, value))
     return _of_plain(kind)
@@ -69,14 +63,15 @@ def _of_record(kind: type) -> Build:
     return record
 
 
-def _of_tuple(kinds: tuple[Any, ...]) -> Build:
-    if kinds[-1] is Ellipsis:
+def _of_several(origin: Any, kinds: tuple[Any, ...]) -> Build:
+    if origin is Mapping:
+        inner = _build(kinds[1])
+        return lambda value: {key: inner(each) for key, each in _plain(dict, value).items()}
+    if origin is Sequence or kinds[-1] is Ellipsis:
         inner = _build(kinds[0])
         return lambda value: tuple(map(inner, _plain(list, value)))
     builds = [_build(each) for each in kinds]
-    return lambda value: tuple(
-        build(each) for build, each in zip(builds, _plain(list, value), strict=True)
-    )
+    return lambda value: tuple(build(each) for build, each in zip(builds, _plain(list, value), strict=True))
 
 
 def _of_plain(kind: Any) -> Build:
