@@ -85,7 +85,12 @@ def _reader(name: str, keys: Keys | None) -> Reader[Opened]:
     """Each format's reader is imported where it is met: a scan of SB3 zips needs no other."""
     module, reader = READERS[name]
     made = getattr(import_module(f"gradscope.read.{module}"), reader)
-    found: Reader[Opened] = made(keys=keys or {}) if name in TAKES_KEYS else made()
+    if name not in TAKES_KEYS or not keys:
+        plain: Reader[Opened] = made()
+        return plain
+    from gradscope.read.rows import usual_keys  # noqa: PLC0415  only where names are given
+
+    found: Reader[Opened] = made(keys=usual_keys(keys))
     return found
 
 

@@ -85,6 +85,12 @@ def named_rows(entries: Iterable[str], keys: Mapping[str, str]) -> dict[str, str
     return found if OBSERVATIONS in found and (len(found) > 1 or OBSERVATIONS in keys) else {}
 
 
+def usual_keys(keys: Mapping[str, str]) -> dict[str, str]:
+    """The user's names with what others call usual ones in their place: obs=x is observations=x."""
+    usual = {other: name for name, others in USUAL.items() for other in others}
+    return {usual.get(name.lower(), name): own for name, own in keys.items()}
+
+
 def bare(name: str) -> str:
     """A name without case and what people put around it: obs_buf is obs, _size is size."""
     return _ORNAMENT.sub("", name.lower())

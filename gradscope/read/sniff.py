@@ -75,6 +75,11 @@ _STREAM: Final = re.compile(rb"\xff\xff\xff\xff...\0[\x08\x0c\x10\x14]\0\0\0", r
 """Arrow's messages without a file around them, as datasets of Hugging Face are written."""
 _NO_WEIGHTS: Final = re.compile(r"rng_state.*\.pth|training_args\.bin|scheduler\.pt")
 
+_LOG: Final = re.compile(
+    r"(.+\.)?monitor\.csv|progress\.csv|progress\.json|metrics\.csv|evaluations\.npz|events\.out\.tfevents\..*"
+)
+"""Of Stable-Baselines3 (Monitor, its logger, EvalCallback), Lightning's CSVLogger, TensorBoard."""
+
 
 def format_of(head: bytes) -> str | None:
     """One of FORMATS, or None; ``head`` is the first HEAD_BYTES of the file."""
@@ -120,6 +125,11 @@ def is_promised(name: str) -> bool:
 def is_without_weights(name: str) -> bool:
     """Files beside a checkpoint that are known to hold no weights."""
     return _NO_WEIGHTS.fullmatch(name) is not None
+
+
+def is_log(name: str) -> bool:
+    """Logs that libraries write beside checkpoints under fixed names, in formats that replays have too."""
+    return _LOG.fullmatch(name) is not None
 
 
 def strange_content(head: bytes) -> tuple[str, str]:

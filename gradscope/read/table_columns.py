@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed
-from gradscope.read.rows import listed, named_rows
+from gradscope.read.rows import USUAL, bare, listed, named_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,8 +53,13 @@ def _wide(names: list[str]) -> dict[str, list[str]]:
     return {
         stem: [numbered[place] for place in sorted(numbered)]
         for stem, numbered in found.items()
-        if len(numbered) > 1 and sorted(numbered) in _runs(len(numbered))
+        if (len(numbered) > 1 or _is_alone(stem, numbered)) and sorted(numbered) in _runs(len(numbered))
     }
+
+
+def _is_alone(stem: str, numbered: Mapping[int, str]) -> bool:
+    """An array of one column whose stem tells what it is: action_0."""
+    return list(numbered) == [0] and any(bare(stem) in others for others in USUAL.values())
 
 
 def _runs(count: int) -> tuple[list[int], list[int]]:

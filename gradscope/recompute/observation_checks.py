@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = "nothing tells whether the run was normalised; no VecNormalize file belongs to it"
 ANOTHER: Final = "the buffer's newest rows are not the checkpoint's: it is of another step or another run"
+AHEAD: Final = (
+    "the run used VecNormalize, and its file is missing (save_vecnormalize=True writes it), "
+    "or the checkpoint was saved one step after this buffer, as after learn(): save a buffer with it"
+)
 LEAST_MOVE: Final = 0.01
 MOVES: Final = 20.0
 """Of a normalised observation in one step: at most this over the number of steps (measured: 3.5)."""
@@ -89,7 +93,7 @@ def check_originals(training: Training, ring: Ring, normalizer: Normalizer | Non
         # Observations that do not change tell nothing.
         return UNKNOWN if is_ahead.all() else None
     if is_ahead.any():
-        raise Mismatch("the run used VecNormalize, and its file is missing: save_vecnormalize=True writes it")
+        raise Mismatch(AHEAD)
     if ring.dones[newest].all():
         raise Mismatch("it cannot be told whether the run used VecNormalize, and there is no such file")
     return ANOTHER

@@ -33,6 +33,9 @@ from gradscope.records.found import (
 )
 from gradscope.records.measured import (
     ALL_LAYERS,
+    NO_KNOWN_FORMAT,
+    SKIPPED_UNNAMED,
+    TRAINING_LOG,
     Crossing,
     LayerGradient,
     LeftOut,
@@ -61,9 +64,12 @@ from gradscope.records.tried import Trial, TrialCrossing, TrialLayer, TrialPoint
 
 __all__ = [
     "ALL_LAYERS",
+    "NO_KNOWN_FORMAT",
     "ROLLOUT_SCHEMA",
+    "SKIPPED_UNNAMED",
     "SNAPSHOT_SCHEMA",
     "TIMELINE_SCHEMA",
+    "TRAINING_LOG",
     "Association",
     "AssociationReport",
     "Clipping",

@@ -184,6 +184,12 @@ class TimelineFile:
     num_rows: int
 
 
+NO_KNOWN_FORMAT: Final = "no known format"
+TRAINING_LOG: Final = "a log of training, without weights or transitions"
+SKIPPED_UNNAMED: Final = (NO_KNOWN_FORMAT, TRAINING_LOG)
+"""Reasons to skip a file that leave nothing to do about it: screens only count such files."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """A file that was skipped or could not be read, and why."""

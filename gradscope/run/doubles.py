@@ -19,6 +19,7 @@ ROLES: Final = re.compile(
     r"(?:^|[^a-z])(?:best|last|latest|final|newest|current|backup|copy|old)(?:$|[^a-z])"
 )
 """Words of a name that say which of several checkpoints it is, not a part of one."""
+_WORDS: Final = re.compile(r"[a-z]+")
 _BLOCK: Final = 1 << 20
 _EDGE: Final = 1 << 16
 """Bytes at the end that are compared first: a zip keeps the checksums of all its members there."""
@@ -63,6 +64,13 @@ def is_role(name: str) -> bool:
     return ROLES.search(name.lower()) is not None
 
 
+def roles_of(name: str) -> frozenset[str]:
+    """Which of several a file without a step in its name is: best, last, final, ...; empty for others."""
+    if step_of_name(name) is not None:
+        return frozenset()
+    return frozenset(word for word in _WORDS.findall(name.lower()) if is_role(word))
+
+
 def _doubles_of_step(step: int, twins: Sequence[Snapshot], folder: Path) -> dict[Path, Double]:
     found: dict[Path, Double] = {}
     for copy, first in _copies(twins):
@@ -70,7 +78,8 @@ def _doubles_of_step(step: int, twins: Sequence[Snapshot], folder: Path) -> dict
         found[copy.source] = Double(source=first.source, note=note)
     kept = [each for each in twins if each.source not in found]
     for each in kept[1:]:
-        if is_role(each.source.name) and set(each.layers) == set(kept[0].layers):
+        # A Trainer leaves its last model in the folder of its checkpoints.
+        if (is_role(each.source.name) or each.source == folder) and set(each.layers) == set(kept[0].layers):
             name = within(kept[0].source, folder)
             note = f"step {step} is claimed by {name} too, which counts: it is listed, and in no series"
             found[each.source] = Double(source=kept[0].source, note=note)
@@ -137,5 +146,7 @@ def _hash(path: Path) -> object:
 
 
 def within(path: Path, folder: Path) -> str:
-    """A file's name as a run's notes show it: relative to the run's folder."""
+    """A file's name as a run's notes show it: relative to the run's folder, or that folder's own."""
+    if path == folder:
+        return path.name
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name

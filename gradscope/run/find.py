@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.errors import ForeignFile, UnreadableFile, UsageError
 from gradscope.read import FolderReader, folder_reader, open_file, reader_of
+from gradscope.read.file_bytes import head_of
 from gradscope.read.memory import limit_bytes
-from gradscope.records import LeftOut, Normalizer, Replay, Rollout, Snapshot, Timeline
+from gradscope.read.sniff import is_log
+from gradscope.records import (
+    NO_KNOWN_FORMAT,
+    TRAINING_LOG,
+    LeftOut,
+    Normalizer,
+    Replay,
+    Rollout,
+    Snapshot,
+    Timeline,
+)
 from gradscope.run.aliases import folder_link, leave_out_aliases
 from gradscope.run.homes import homes_of
 from gradscope.run.step_folders import with_step_folders
@@ -25,7 +36,6 @@ KEPT_BYTES: Final = 1 << 30
 """Replay buffers kept in memory at once; beyond, a buffer is read again when it is needed."""
 KEPT_SHARE: Final = 4
 """At most one part in so many of the memory that is allowed."""
-NO_KNOWN_FORMAT: Final = "no known format"
 
 
 @dataclass(kw_only=True)
@@ -213,10 +223,16 @@ def _opened(path: Path, found: Found) -> Snapshot | Replay | Normalizer | Timeli
         if found.holds(path.parent) and path.parent not in found.folders:
             found.unused_configs.append(path)
         return None
+    is_named = path in found.named
+    if is_log(path.name) and not is_named:
+        found.skipped.append(LeftOut(source=found.relative(path), reason=TRAINING_LOG))
+        return None
     try:
         reader = folder_reader(path, found.keys) or reader_of(path, found.keys)
         if reader is not None:
             return reader.read(path)
+        if is_named:
+            head_of(path)  # a fifo, a device or a folder that is not permitted says what it is
         found.skipped.append(LeftOut(source=found.relative(path), reason=NO_KNOWN_FORMAT))
     except ForeignFile as error:
         found.skipped.append(LeftOut(source=found.relative(path), reason=error.reason))

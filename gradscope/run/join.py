@@ -7,16 +7,17 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gradscope.run.doubles import doubles_of, within
+from gradscope.run.doubles import doubles_of, roles_of, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gradscope.records import Normalizer, Rollout, Snapshot
+    from gradscope.run.doubles import Double
     from gradscope.run.find import ReplayFileOpened, RunFiles
 
-    Pair = tuple[Snapshot | None, Snapshot | None, tuple[str, ...]]
+    Pair = tuple[Snapshot | None, Snapshot | None]
 
 Item = TypeVar("Item")
 MOST_NAMED: Final = 3
@@ -54,10 +55,11 @@ def moments(files: RunFiles) -> list[Moment]:
     replays = by_step(files.replays, lambda each: each.replay.step)
     normalizers = by_step(files.normalizers, lambda each: each.step)
     rollouts = by_step(files.rollouts, lambda each: each.step)
+    twins_of = by_step(files.checkpoints, lambda each: each.step)
     doubles = doubles_of([pair[0] for pair in pairs if pair[0] is not None], files.folder)
     result = []
     for pair in pairs:
-        checkpoint, recorded, notes = pair
+        checkpoint, recorded = pair
         step = _step(pair)
         place = 0 if step is None else bisect_left(known, step)
         double = doubles.get(checkpoint.source) if checkpoint is not None else None
@@ -68,11 +70,14 @@ def moments(files: RunFiles) -> list[Moment]:
                 previous_step=known[place - 1] if place else None,
                 checkpoint=checkpoint,
                 recorded=recorded,
-                replay=_belonging(replays, step, len(pairs)),
+                replay=_named_alike(replays, checkpoint) or _belonging(replays, step, len(pairs)),
                 normalizer=_normalizer(normalizers, step),
                 rollout=_belonging(rollouts, step, len(pairs)),
                 double_of=double.source if double else None,
-                notes=(*([double.note] if double else notes), *_buffer_ties(replays, step)),
+                notes=(
+                    *([double.note] if double else _tie_notes(checkpoint, twins_of, doubles, files.folder)),
+                    *_buffer_ties(replays, step),
+                ),
             )
         )
     return result
@@ -95,8 +100,8 @@ def _pairs(files: RunFiles) -> list[Pair]:
         recorded = _recorded_for(checkpoint, twins, left.get(checkpoint.step, ()))
         if recorded is not None:
             left[checkpoint.step].remove(recorded)
-        pairs.append((checkpoint, recorded, _tie_notes(checkpoint, twins, files.folder)))
-    pairs.extend((None, recorded, ()) for each in left.values() for recorded in each)
+        pairs.append((checkpoint, recorded))
+    pairs.extend((None, recorded) for each in left.values() for recorded in each)
     return pairs
 
 
@@ -120,10 +125,19 @@ def _prefix(path: Path) -> str:
     return stem.rstrip("0123456789").rstrip("_").removesuffix("_gradscope")
 
 
-def _tie_notes(checkpoint: Snapshot, twins: Sequence[Snapshot], folder: Path) -> tuple[str, ...]:
-    if checkpoint.step is None or len(twins) == 1:
+def _tie_notes(
+    checkpoint: Snapshot | None,
+    twins_of: Mapping[int | None, list[Snapshot]],
+    doubles: Mapping[Path, Double],
+    folder: Path,
+) -> tuple[str, ...]:
+    """Other checkpoints of the same step; what doubles one says so itself."""
+    if checkpoint is None or checkpoint.step is None:
         return ()
-    others = [within(each.source, folder) for each in twins if each is not checkpoint]
+    twins = [each for each in twins_of[checkpoint.step] if each is not checkpoint]
+    others = [within(each.source, folder) for each in twins if each.source not in doubles]
+    if not others:
+        return ()
     more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
     return (f"step {checkpoint.step} is claimed by {', '.join(others[:MOST_NAMED])}{more} too",)
 
@@ -133,6 +147,18 @@ def _buffer_ties(replays: Mapping[int | None, list[ReplayFileOpened]], step: int
     return (
         (f"of several buffers of step {step} {same[0].replay.source.name} is used",) if len(same) > 1 else ()
     )
+
+
+def _named_alike(
+    replays: Mapping[int | None, list[ReplayFileOpened]], checkpoint: Snapshot | None
+) -> ReplayFileOpened | None:
+    """The one buffer without a step that is called final, last, ... as the checkpoint is.
+
+    What is saved after training is one transition on from what a callback saved at the same step.
+    """
+    roles = roles_of(checkpoint.source.name) if checkpoint is not None else frozenset()
+    alike = [each for each in replays.get(None, ()) if roles and roles_of(each.replay.source.name) == roles]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _belonging(items: Mapping[int | None, list[Item]], step: int | None, num_moments: int) -> Item | None:

@@ -8,6 +8,8 @@ from gradscope.measure import overlap_notes
 
 MOST_NAMED: Final = 3
 """Files that a note names."""
+OWN: Final = "Lightning's epoch is"
+"""Said of every checkpoint, each in other words: it stays with its snapshot."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,9 +28,26 @@ def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple
         *_files(opened),
         *_steps(opened),
         *_shapes(snapshots),
-        *(f"{snapshot.source}: {note}" for snapshot in snapshots for note in snapshot.notes),
+        *_of_snapshots(snapshots),
         *_of_other_files(opened),
     )
+
+
+def _of_snapshots(snapshots: Sequence[SnapshotGradient]) -> Iterator[str]:
+    """What is told of single files; what is told of many, once."""
+    sources: dict[str, list[str]] = {}
+    for snapshot in snapshots:
+        for note in snapshot.notes:
+            sources.setdefault(note, []).append(snapshot.source)
+    for note, told in sources.items():
+        if not note.startswith(OWN):
+            yield f"{_some(told)}: {note}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of them."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _of_other_files(opened: Opened) -> Iterator[str]:
@@ -96,9 +115,8 @@ def _steps(opened: Opened) -> Iterator[str]:
     for run in opened.runs:
         unknown = [each.main.source.name for each in run.moments if each.step is None]
         if unknown and len(run.moments) > 1:
-            more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
             yield (
-                f"{_run_words(run)}no step is known of {', '.join(unknown[:MOST_NAMED])}{more}: "
+                f"{_run_words(run)}no step is known of {_some(unknown)}: "
                 "listed last, by name, and in no series"
             )
 

@@ -45,7 +45,8 @@ def add_evidence(page: Page, report: Report, run: str) -> None:
     """Layers of the newest step whose optimizer state tells anything: never trained, silent, active."""
     told = newest_with_evidence(report, run)
     for snapshot in told:
-        page.heading(f"What the optimizers remember at {step_words(snapshot)}")
+        source = f", {safe(snapshot.source)}" if len(told) > 1 and snapshot.step is not None else ""
+        page.heading(f"What the optimizers remember at {step_words(snapshot)}{source}")
         page.line(NO_GRADIENTS)
         _add_table(page, snapshot)
         for text in untold(snapshot):
@@ -56,11 +57,15 @@ def add_evidence(page: Page, report: Report, run: str) -> None:
 
 
 def newest_with_evidence(report: Report, run: str) -> list[SnapshotGradient]:
-    """Snapshots of the newest step at which any optimizer state was read; none where there is none."""
+    """Snapshots of the newest step at which any optimizer state was read; none where there is none.
+
+    What doubles another is left out where that other is there.
+    """
     told = [each for each in of_run(report, run) if any(layer.optimizer for layer in each.layers)]
     known = [each.step for each in told if each.step is not None]
-    newest = max(known, default=None)
-    return [each for each in told if each.step == newest]
+    newest = [each for each in told if each.step == max(known, default=None)]
+    sources = {each.source for each in newest}
+    return [each for each in newest if each.double_of not in sources]
 
 
 def _add_table(page: Page, snapshot: SnapshotGradient) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
@@ -23,6 +23,8 @@ PLAIN: Final[dict[Any, tuple[type, ...]]] = {
 BEYOND: Final[dict[Any, float]] = {int: 2**63, float: 1e300}
 """Numbers from here on no column or screen could hold."""
 
+Build = Callable[[Any], Any]
+
 
 def rebuilt(kind: Any, value: Any) -> Any:
     """The record of type ``kind`` that ``value`` was written from; keys the record lacks are left out.
@@ -31,44 +33,59 @@ def rebuilt(kind: Any, value: Any) -> Any:
         TypeError: a value is of another type than its field.
         ValueError: an unknown name of an enumeration, or a number that is not finite.
     """
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind, value)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        inner = next(each for each in arguments if each is not type(None))
-        return None if value is None else rebuilt(inner, value)
-    return _inside(kind, origin, arguments, value)
-
-
-def _inside(kind: Any, origin: Any, arguments: tuple[Any, ...], value: Any) -> Any:
-    if origin is Mapping:
-        return {key: rebuilt(arguments[1], each) for key, each in _plain(dict, value).items()}
-    if origin is Sequence:
-        return tuple(rebuilt(arguments[0], each) for each in _plain(list, value))
-    if origin is tuple:
-        return _tuple(arguments, _plain(list, value))
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(_plain(str, value))
-    return _plain(kind, value)
-
-
-def _record(kind: type, value: Any) -> Any:
-    hints = _field_types(kind)
-    return kind(
-        **{key: rebuilt(hints[key], each) for key, each in _plain(dict, value).items() if key in hints}
-    )
+    return _build(kind)(value)
 
 
 @cache
-def _field_types(kind: type) -> dict[str, Any]:
-    """Types of a record's fields; looking them up takes longer than all else."""
+def _build(kind: Any) -> Build:
+    """What makes a value of that type; a type is looked into once, a scan has thousands of snapshots."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _of_record(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = _build(next(each for each in arguments if each is not type(None)))
+        return lambda value: None if value is None else inner(value)
+    if origin in (Mapping, Sequence, tuple):
+        return _of_several(origin, arguments)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return lambda value: kind(_plain(str, value))
+    return _of_plain(kind)
+
+
+def _of_record(kind: type) -> Build:
     hints = typing.get_type_hints(kind)
-    return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+    builds = {each.name: _build(hints[each.name]) for each in dataclasses.fields(kind)}
+
+    def record(value: Any) -> Any:
+        given = _plain(dict, value)
+        return kind(**{key: builds[key](each) for key, each in given.items() if key in builds})
+
+    return record
 
 
-def _tuple(kinds: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
-    each_kind = [kinds[0]] * len(values) if kinds[-1] is Ellipsis else kinds
-    return tuple(rebuilt(kind, value) for kind, value in zip(each_kind, values, strict=True))
+def _of_several(origin: Any, kinds: tuple[Any, ...]) -> Build:
+    if origin is Mapping:
+        inner = _build(kinds[1])
+        return lambda value: {key: inner(each) for key, each in _plain(dict, value).items()}
+    if origin is Sequence or kinds[-1] is Ellipsis:
+        inner = _build(kinds[0])
+        return lambda value: tuple(map(inner, _plain(list, value)))
+    builds = [_build(each) for each in kinds]
+    return lambda value: tuple(build(each) for build, each in zip(builds, _plain(list, value), strict=True))
+
+
+def _of_plain(kind: Any) -> Build:
+    beyond = BEYOND.get(kind, math.inf)
+
+    def number(value: Any) -> Any:
+        if type(value) is kind and -beyond < value < beyond:
+            return value
+        return _plain(kind, value)
+
+    def other(value: Any) -> Any:
+        return value if type(value) is kind else _plain(kind, value)
+
+    return number if kind in BEYOND else other
 
 
 def _plain(kind: Any, value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from gradscope.records import Status
+from gradscope.records import SKIPPED_UNNAMED, Status
 from gradscope.show.evidence_screen import add_evidence
 from gradscope.show.order import (
     layer_crossings,
@@ -19,7 +18,7 @@ from gradscope.show.order import (
     step_rows,
     step_words,
 )
-from gradscope.show.rows import count, percent, safe
+from gradscope.show.rows import count, percent, plural, safe
 from gradscope.show.screen import STYLES, Column, Look, Page, bar_text, new_table, status_text
 from gradscope.show.why_none import add_why_none
 from gradscope.show.worst_layers import add_worst_layers
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gradscope.records import Crossing, Report
+    from gradscope.show.order import StepRow
 
 BAR_WIDTH: Final = 8
 STEP_COLUMNS: Final = (
@@ -48,6 +48,10 @@ CROSSING_COLUMNS: Final = (
 )
 MOST_CROSSINGS: Final = 8
 MOST_FILES: Final = 8
+MOST_STEPS: Final = 60
+"""Rows of a step table: what fits on a few screens."""
+MOST_REASONS: Final = 4
+LEFT_OUT: Final = "--json and -o list them all"
 
 
 def scan_screen(report: Report, look: Look) -> str:
@@ -86,18 +90,37 @@ def add_findings(page: Page, report: Report, run: str) -> None:
 
 def add_steps(page: Page, report: Report, run: str) -> None:
     """The step table, and under it the gradients that hold no numbers."""
+    num_left = len(of_run(report, run)) - len(shown_rows(report, run))
     page.table(step_table(report, run, page.look))
+    if num_left:
+        page.line(f"and {plural(num_left, 'snapshot')} between these; {LEFT_OUT}", "dim")
     clips = [snapshot.clip_coefficient for snapshot in of_run(report, run)]
     if any(each is not None and each < 1 for each in clips):
         page.line("norm is after clipping, as the optimizer saw it; clip is the factor.", "dim")
-    for snapshot in of_run(report, run):
-        if words := nonfinite_words(snapshot):
-            page.bullet(f"{step_words(snapshot)}: {words}")
+    told = [(each, words) for each in of_run(report, run) if (words := nonfinite_words(each))]
+    for snapshot, words in told[:MOST_FILES]:
+        page.bullet(f"{step_words(snapshot)}: {words}")
+    if len(told) > MOST_FILES:
+        page.bullet(f"and {plural(len(told) - MOST_FILES, 'more snapshot')} with such values; {LEFT_OUT}")
+
+
+def shown_rows(report: Report, run: str) -> list[StepRow]:
+    """Rows of the step table; of very many the first, the last, those that tell, and some between."""
+    rows = step_rows(report, run)
+    if len(rows) <= MOST_STEPS:
+        return rows
+    told = [
+        at for at, row in enumerate(rows) if row.first_layer or (at and row.status is not rows[at - 1].status)
+    ]
+    kept = {0, len(rows) - 1, *told[: MOST_STEPS // 2]}
+    num_even = MOST_STEPS - len(kept)
+    kept.update(round(place * (len(rows) - 1) / (num_even + 1)) for place in range(1, num_even + 1))
+    return [rows[at] for at in sorted(kept)]
 
 
 def step_table(report: Report, run: str, look: Look) -> Table:
     """Step, position activity, zeros with a bar, norm, clip coefficient, status, first layer to cross."""
-    found = step_rows(report, run)
+    found = shown_rows(report, run)
     # Files stand in for steps that are not known; unlike numbers they may be shortened.
     numbers = all(row.step.replace(",", "").isdigit() for row in found)
     rows = [
@@ -163,9 +186,27 @@ def add_files(page: Page, report: Report) -> None:
         if len(report.unreadable) > MOST_FILES:
             page.line(f"and {len(report.unreadable) - MOST_FILES} more; --json lists them all", "dim")
     notes = [*dict.fromkeys(report.notes)]
-    reasons = Counter(left.reason for left in report.skipped)
-    notes.extend(f"{number} skipped: {reason}" for reason, number in reasons.items())
-    if notes:
+    skipped = skipped_words(report)
+    if notes or skipped:
         page.line()
     for note in notes[:MOST_FILES]:
         page.bullet(safe(note), "dim")
+    if len(notes) > MOST_FILES:
+        page.bullet(f"and {plural(len(notes) - MOST_FILES, 'more note')}; --json lists them all", "dim")
+    for words in skipped:
+        page.bullet(safe(words), "dim")
+
+
+def skipped_words(report: Report) -> list[str]:
+    """One line a reason, the most frequent first; where something may be asked of the user, with a name."""
+    sources: dict[str, list[str]] = {}
+    for left in report.skipped:
+        sources.setdefault(left.reason, []).append(left.source)
+    ordered = sorted(sources.items(), key=lambda each: -len(each[1]))
+    lines = []
+    for reason, names in ordered[:MOST_REASONS]:
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        named = f"skipped {names[0]}{more}: {reason}"
+        lines.append(f"{len(names):,} skipped: {reason}" if reason in SKIPPED_UNNAMED else named)
+    rest = sum(len(names) for _, names in ordered[MOST_REASONS:])
+    return [*lines, *([f"{rest:,} more skipped; --json says why"] if rest else [])]

@@ -37,4 +37,4 @@ def why_none(report: Report, run: str) -> list[str]:
 def _where(snapshots: list[SnapshotGradient]) -> str:
     if len(snapshots) > MOST_STEPS:
         return f"in {len(snapshots)} snapshots"
-    return f"at {', '.join(map(step_words, snapshots))}"
+    return f"at {', '.join(dict.fromkeys(map(step_words, snapshots)))}"

@@ -182,7 +182,8 @@ def _moments(opened: Opened, from_step: int) -> list[Moment]:
     run = opened.runs[0]
     own = [each for each in run.moments if each.step == from_step and each.checkpoint is not None]
     if not own:
-        steps = ", ".join(str(each.step) for each in run.moments if each.checkpoint is not None)
+        known = (str(each.step) for each in run.moments if each.checkpoint and each.step is not None)
+        steps = ", ".join(dict.fromkeys(known))
         raise UsageError(f"--from {from_step}: no checkpoint of that step. Steps: {steps or 'none'}.")
     later = [each for each in run.moments if each.step is not None and each.step > from_step]
     return [own[0], *(each for each in later if each.replay is not None or each.rollout is not None)]
