@@ -119,6 +119,10 @@ def all_members(archive: Section) -> Mapping[str, Member]:
             raise Malformed(f"holds two members named {member.name[:80]!r}", "Leave it out: it was altered.")
         members[member.name] = member
         position = end
+    claimed = sum(each.size if each.packed is None else each.packed for each in members.values())
+    if claimed > archive.size:
+        problem = f"has members of {claimed} bytes in a zip of {archive.size}: they lie on each other"
+        raise Malformed(problem, "Leave it out: it was altered.")
     return members
 
 
