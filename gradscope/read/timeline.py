@@ -182,8 +182,13 @@ def _timeline(path: Path, parsed: _Parsed) -> Timeline:
 
 
 def _layer_series(parsed: _Parsed) -> Iterator[TimelineLayer]:
+    by_optimizer: dict[str, list[_Row]] = {}
+    for row in parsed.rows:
+        by_optimizer.setdefault(row.optimizer, []).append(row)
     for optimizer, layers in parsed.layers.items():
-        rows = [row for row in parsed.rows if row.optimizer == optimizer]
+        if not layers:
+            continue
+        rows = by_optimizer.get(optimizer, [])
         columns = _columns(rows)
         shape = len(rows), len(PER_LAYER), len(layers)
         cube = np.array([row.layers for row in rows], np.float64).reshape(shape)
