@@ -56,6 +56,9 @@ class Entries(dict[Any, Any]):
     is_text = True
 
 
+Entries.__name__ = "dict"  # what messages call it
+
+
 class Buildable:
     """An object of ours that takes part of its content from a BUILD opcode."""
 

@@ -22,7 +22,7 @@ MAX_NAME: Final = 1_000
 """Characters of a dotted name; a longer one is made by nesting without end."""
 MAX_VISITS: Final = 100_000
 """Modules of a file, shared ones each time they are met; more is made by sharing without end."""
-MAX_ENTRIES: Final = 5_000_000
+MAX_ENTRIES: Final = 1_000_000
 """Of modules' dicts, shared ones each time they are met."""
 MAX_TENSORS: Final = 200_000
 """Names of tensors of a file."""
@@ -47,7 +47,7 @@ class ModuleTensors:
 class _Visit:
     prefix: str
     module: Stub
-    above: tuple[int, ...] = ()
+    above: frozenset[int] = frozenset()
     """The modules that it lies in, by identity: one that holds itself is not entered again."""
 
 
@@ -141,7 +141,7 @@ def _visits(first: _Visit, work: _Work) -> Iterator[_Visit]:
 
 def _below(visit: _Visit, work: _Work) -> Iterator[_Visit]:
     """The modules directly in one, made one by one: a dict of them may be met at every level."""
-    above = (*visit.above, id(visit.module))
+    above = visit.above | {id(visit.module)}
     for name, child in _children(visit.module):
         work.entries += 1
         work.check(0)

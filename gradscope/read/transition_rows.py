@@ -129,7 +129,7 @@ def _is_like(fields: Fields | Sequence[object] | None, names: list[str], *, is_n
 
 def _columns(items: Sequence[object], names: list[str], room: Room) -> tuple[Entries, dict[str, Array]]:
     """Columns by field, and by field where a value was None; fields that are no numbers are left out."""
-    rows = [_fields(each) for each in items]
+    rows: list[Any] = [_fields(each) for each in items]
     is_named = isinstance(rows[0], dict)
     odd = next(
         (place for place, each in enumerate(rows) if not _is_like(each, names, is_named=is_named)), None
