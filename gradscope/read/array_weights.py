@@ -32,6 +32,8 @@ _PARAMETER: Final = re.compile(
     re.IGNORECASE,
 )
 """How parameters end: fc1.weight, params/Dense_0/kernel, dense/bias:0, layer1_w."""
+MAX_END: Final = 200
+"""Characters of a name's end that are looked at: on a longer one the pattern takes for ever."""
 _GRADIENT: Final = re.compile(r"^(grads?|gradients?)[./](?P<after>.+)$|^(?P<before>.+)[./](grads?|gradient)$")
 
 
@@ -106,7 +108,7 @@ def array_snapshot(
 
 def is_parameter_name(name: str) -> bool:
     """Whether a name ends like a parameter's."""
-    return _PARAMETER.search(name) is not None
+    return _PARAMETER.search(name[-MAX_END:]) is not None
 
 
 def _gradient(entry: tuple[str, Held]) -> tuple[str | None, Held]:

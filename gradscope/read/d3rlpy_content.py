@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NO_GRADIENTS: Final = "a d3rlpy model holds no gradients; the run folder's *_grad.csv tell their norms"
 MAX_CONFIG: Final = 16 << 20
 """Characters; scalers of image observations keep none of them."""
+_MAX_NAME: Final = 80
 _TARGET: Final = "targ_"
 _OWNERS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "actor_optim": (("policy",),),
@@ -38,7 +39,7 @@ _OWNERS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 def d3rlpy_tensors(value: object) -> Tensors:
     """Tensors of all networks, target networks too, as the run folder's files call them."""
     return {
-        f"{network}.{name}": tensor
+        f"{network[:_MAX_NAME]}.{name}": tensor
         for network, state in table(value).items()
         if not network.endswith("optim")
         for name, tensor in tensors_of(state).items()

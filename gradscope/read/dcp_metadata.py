@@ -27,7 +27,8 @@ METADATA: Final = ".metadata"
 MAX_PICKLE_BYTES: Final = 256 << 20
 """A chunk takes about 150 bytes."""
 _TABLE: Final = {**NUMPY_TABLE, ("torch", "Size"): lambda given: given[0] if given else ()}
-_MIN_PICKLE_BYTES: Final = 2
+MIN_SLICE: Final = 22
+"""Bytes of the smallest zip."""
 
 Place = tuple[str, tuple[int, ...] | None]
 
@@ -102,6 +103,10 @@ class _Slices:
     folder: Path
     places: Mapping[Place, Mapping[str, object]]
     files: dict[str, Section] = field(default_factory=dict)
+    taken: int = 0
+    number: int = 0
+    num_bytes: int = 0
+    """Of all files met so far."""
 
     def of(self, place: Place) -> Section:
         """The bytes of an object or a chunk."""
@@ -116,12 +121,13 @@ class _Slices:
         if not isinstance(name, str) or name not in self.files:
             file = part_of(self.folder, name, METADATA)
             self.files[str(name)] = file
+            self.num_bytes += file.size
+        self.taken += length
+        self.number += 1
+        # Honest slices lie one behind the other; names that share one would each be read anew.
+        if self.taken > 4 * self.num_bytes or self.number * MIN_SLICE > 4 * self.num_bytes:
+            raise Malformed(f"{METADATA} lists {self.number} slices that lie on each other", "Leave it out.")
         return self.files[str(name)].part(start, length)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all files met so far."""
-        return sum(file.size for file in self.files.values())
 
 
 def _places(stored: Mapping[object, object]) -> Mapping[Place, Mapping[str, object]]:

@@ -52,6 +52,9 @@ def part_of(folder: Path, relative: object, named_by: str) -> Section:
         raise Malformed(f"{named_by} names {shown}, which leads out of the folder", "Leave it out.")
     if not os.path.lexists(path):
         raise Malformed(f"lacks {shown}, which {named_by} names", "Copy the whole folder again.")
+    if str(pure) != relative:
+        # ./a, ././a, a//b: one file under names without end.
+        raise Malformed(f"{named_by} names {shown}, which is not the plain name of a file", "Leave it out.")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise Malformed(f"{shown} is a link that leads out of the folder", "Copy its file into the folder.")
     return section_of(path)

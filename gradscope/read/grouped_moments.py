@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, named_moments
+from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, are_bounded, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 
@@ -35,7 +35,7 @@ def moments_in_groups(optimizer: object, weights: Tensors, *, is_in_order: bool)
     """
     groups = _groups(optimizer)
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
-    if not groups or not isinstance(states, dict):
+    if not groups or not isinstance(states, dict) or not are_bounded(groups):
         return NamedMoments(reason=NOT_MATCHED)
     if any("param_names" in group for group in groups):
         return named_moments(optimizer, [weights])

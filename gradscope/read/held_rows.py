@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gradscope.read.array_weights import Held
+from gradscope.read.columns import Room
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.filled import filled
 from gradscope.read.ring_rows import turned
 from gradscope.read.rows import NAME_THEM, NEXT, OBSERVATIONS, USUAL, bare, listed, named_rows, replay_of
+from gradscope.read.stored_tensor import StoredTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +65,7 @@ def held_replay(
     named = replay_names(entries, keys)
     if not named:
         return None
+    _check_size(entries, named)
     rows = {name: _rows(name, entries, own) for name, own in named.items()}
     taken = {each for own in named.values() for each in ([own] if isinstance(own, str) else own.values())}
     numbers = {bare(name): _number(each) for name, each in entries.items() if name not in taken}
@@ -77,6 +80,22 @@ def held_replay(
         capacity=kept.capacity,
     )
     return turned(replay, kept.first) if kept.first else replay
+
+
+def _check_size(entries: Mapping[str, object], named: Mapping[str, str | dict[str, str]]) -> None:
+    """Tensors of torch may share their bytes, each of them as many as the file has.
+
+    Raises:
+        Malformed: rows would take more memory than the file's size justifies.
+    """
+    own = [[each] if isinstance(each, str) else list(each.values()) for each in named.values()]
+    found = [entries[name] for names in own for name in names]
+    parts = [list(each.values()) if isinstance(each, Mapping) else [each] for each in found]
+    tensors = [each for part in parts for each in part if isinstance(each, StoredTensor)]
+    if tensors:
+        room = Room(file_size=tensors[0].room)
+        for each in tensors:
+            room.take(each.num_bytes)
 
 
 def _number(value: object) -> object:

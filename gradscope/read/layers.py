@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gradscope.read.file_bytes import Malformed
 from gradscope.read.stored_tensor import AbsentTensor, OnDemand, StoredTensor
 from gradscope.records import Layer, Origin
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from gradscope.read.optimizer_state import Moments
 
+SHARED: Final = 16
+"""Tensors may share bytes (tied weights, expanded views): together they are this many files at most."""
+SPARE_BYTES: Final = 1 << 30
+"""And this much beside: sparse tensors are larger than what the file holds of them."""
 MAX_SHOWN: Final = 5
 """Names listed in a note."""
 BUFFER_NAMES: Final = ("running_mean", "running_var", "num_batches_tracked", "ra_mean", "ra_var")
@@ -69,8 +74,18 @@ def _arrays(moments: Moments) -> dict[str, NDArray[Any]]:
 
 
 def lazy_layers(layers: Iterable[StoredLayer]) -> Mapping[str, Layer]:
-    """Layers by name, each read when it is asked for."""
-    return OnDemand({each.name: partial(StoredLayer.layer, each) for each in layers})
+    """Layers by name, each read when it is asked for.
+
+    Raises:
+        Malformed: their tensors, one after the other, would take a time that the file does not justify.
+    """
+    known = list(layers)
+    tensors = [tensor for each in known for tensor in (each.weight, each.gradient) if tensor and tensor.room]
+    total, room = sum(each.num_bytes for each in tensors), max((each.room for each in tensors), default=0)
+    if total > SHARED * room + SPARE_BYTES:
+        problem = f"has tensors of {total} bytes in a file of {room}: they lie on each other, or are sparse"
+        raise Malformed(problem, "Save tensors of their own.")
+    return OnDemand({each.name: partial(StoredLayer.layer, each) for each in known})
 
 
 def lazy_state(tensors: Mapping[str, StoredTensor]) -> Mapping[str, NDArray[Any]]:

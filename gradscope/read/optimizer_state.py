@@ -40,6 +40,11 @@ NEVER_REACHED: Final = (
     "the optimizer has stepped and holds no state of this parameter: no gradient reached it"
 )
 _NOT_SETTINGS: Final = ("params", "param_names")
+MAX_GROUPS: Final = 10_000
+MAX_NUMBERS: Final = 1_000_000
+"""Parameters of an optimizer, over all groups: a file may list one group a million times."""
+MAX_ENTRIES: Final = 1_000
+"""Settings of a group, or entries of a parameter's state; there are about ten."""
 
 
 class Shaped(Protocol):
@@ -124,7 +129,7 @@ def proved_order(
     """Which parameter each number is; or why that is not known. Arguments as of ``named_moments``."""
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
     groups = [each for each in distinct(_list(_entry(optimizer, "param_groups"))) if is_text_keyed(each)]
-    numbers = _numbers(groups)
+    numbers = _numbers(groups) if are_bounded(groups) else []
     if not isinstance(states, dict) or not numbers or len(distinct(states.values())) < len(states):
         return NOT_MATCHED
     orders = _orders(groups, len(numbers), candidates)
@@ -155,6 +160,13 @@ def _numbers(groups: Sequence[Group]) -> list[object]:
                 return []
             found[key] = number
     return list(found.values())
+
+
+def are_bounded(groups: Sequence[object]) -> bool:
+    """Whether an optimizer's groups are as few as any real optimizer's; lists of them may be shared."""
+    entries = [each for each in groups[: MAX_GROUPS + 1] if isinstance(each, dict)]
+    sizes = [max(len(_list(each.get(key))) for key in _NOT_SETTINGS) for each in entries]
+    return len(groups) <= MAX_GROUPS and sum(sizes) <= MAX_NUMBERS
 
 
 def _orders(
@@ -212,7 +224,7 @@ def _unnumbered(name: str) -> str:
 
 
 def _state(state: object, settings: Mapping[str, object]) -> Moments:
-    entries = state if is_text_keyed(state) else {}
+    entries = state if is_text_keyed(state) and len(state) <= MAX_ENTRIES else {}
     return Moments(
         tensors={
             name: each for name, each in entries.items() if isinstance(each, StoredTensor) and each.is_bounded
@@ -227,13 +239,14 @@ def _state(state: object, settings: Mapping[str, object]) -> Moments:
 
 
 def _settings(group: Group) -> Mapping[str, object]:
-    plain = {key: plain_number(each) for key, each in group.items() if key not in _NOT_SETTINGS}
+    known = list(group.items())[:MAX_ENTRIES]
+    plain = {key: plain_number(each) for key, each in known if key not in _NOT_SETTINGS}
     return {key: each for key, each in plain.items() if _is_plain(each)}
 
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, (tuple, list)):
-        return all(isinstance(each, (int, float)) for each in value)
+        return len(value) <= MAX_ENTRIES and all(isinstance(each, (int, float)) for each in value)
     return value is None or isinstance(value, (int, float, str))
 
 

@@ -40,6 +40,7 @@ _DETAILS: Final = re.compile(
 """Names that honest buffers refer to."""
 _MAX_PARTS: Final = 1_000
 _MAX_DEPTH: Final = 8
+_MAX_NAME: Final = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +119,15 @@ def _unpickled(content: Bytes) -> Unpickled:
 def _entries(value: object) -> Entries:
     """A dict's entries or an object's attributes that can be rows or numbers."""
     found: dict[str, Any] = {}
+    met: set[int] = set()
     for name, each in _named(value).items():
         array = as_array(each)
         if array is not None:
             found[name] = array
         elif type(each) in {int, bool}:
             found[name] = each
-        elif is_text_keyed(each) and each:
+        elif is_text_keyed(each) and each and id(each) not in met:
+            met.add(id(each))
             inner = {key: as_array(item) for key, item in each.items()}
             if all(item is not None for item in inner.values()):
                 found[name] = inner
@@ -141,14 +144,16 @@ def _lists(value: object) -> Iterator[tuple[Any, Mapping[str, int]]]:
         yield value, {}
         return
     entries = _named(value)
+    met: set[int] = set()
     numbers = {name: each for name, each in entries.items() if isinstance(each, int)}
     numbers["full"] = True  # A list holds no row that was never written.
     for each in list(entries.values())[:_MAX_PARTS]:
-        if is_sequence(each):
-            yield each, numbers
-        elif isinstance(each, Stub):
-            # One object further in: an agent with its memory, a memory with its deque.
-            yield from ((inner, {}) for inner in attributes(each).values() if is_sequence(inner))
+        # One object further in: an agent with its memory, a memory with its deque.
+        inside = list(attributes(each).values())[:_MAX_PARTS] if isinstance(each, Stub) else ()
+        for rows, beside in ((each, numbers), *((inner, {}) for inner in inside)):
+            if is_sequence(rows) and id(rows) not in met:
+                met.add(id(rows))
+                yield rows, beside
 
 
 def _arrays(value: object) -> Iterator[tuple[str, InMemory]]:
@@ -164,7 +169,9 @@ def _arrays(value: object) -> Iterator[tuple[str, InMemory]]:
             array = as_array(item)
             if array is not None and array.dtype.kind in "buifc":
                 yield f"{prefix}{name}", InMemory(values=array)
-        waiting.extend((f"{prefix}{name}.", item, depth + 1) for name, item in reversed(each.items()))
+        # A name of a million letters would be repeated before everything that lies below.
+        inner = ((name[:_MAX_NAME], item) for name, item in reversed(each.items()) if isinstance(item, dict))
+        waiting.extend((f"{prefix}{name}.", item, depth + 1) for name, item in inner)
 
 
 def _described(value: object) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.pickle_bounds import Bounds
-from gradscope.read.pickle_stubs import PLAIN_TABLE, Buildable, Global, Stub
+from gradscope.read.pickle_filling import extend, fill
+from gradscope.read.pickle_stubs import PLAIN_TABLE, Buildable, Entries, Global, Stub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,12 +21,14 @@ MAX_OPCODES: Final = 20_000_000
 """About 10 s of work; a buffer of 50,000 pickled transitions needs under 2 million."""
 MAX_MARKS: Final = 10_000
 MAX_GLOBALS: Final = 1_000
+MAX_SETS: Final = 100_000
+"""One takes 216 bytes of memory and a single byte of a file."""
 VIEW_BYTES: Final = 4096
 """Longer byte strings are seen in place."""
 OVERRIDDEN: Final = (
     *("FRAME", "MARK", "BINPERSID", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "READONLY_BUFFER"),
     *("REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
-    *("DICT", "ADDITEMS", "FROZENSET"),
+    *("DICT", "EMPTY_DICT", "EMPTY_SET", "ADDITEMS", "FROZENSET"),
 )
 REFUSED: Final = ("INST", "OBJ", "PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER")
 
@@ -44,6 +46,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         self.position = 0
         self._size = len(data)
         self.unknown: dict[tuple[str, str], Global] = {}
+        self._num_sets = 0
         self._globals: dict[tuple[str, str], Global] = {}
         self._table = {**PLAIN_TABLE, **table}
         self._persistent = persistent
@@ -174,26 +177,41 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
 
     def load_append(self) -> None:
         """One more item of a list."""
-        self._extend([self.stack.pop()])
+        item = self.stack.pop()
+        extend(self.stack[-1], [item])
 
     def load_appends(self) -> None:
         """More items of a list."""
-        self._extend(self.pop_mark())
+        items = self.pop_mark()
+        extend(self.stack[-1], items)
 
     def load_setitem(self) -> None:
         """One more entry of a dict."""
         value = self.stack.pop()
-        self._update([self.stack.pop(), value])
+        key = self.stack.pop()
+        fill(self.stack[-1], [key, value], self._bounds.key)
 
     def load_setitems(self) -> None:
         """More entries of a dict."""
-        self._update(self.pop_mark())
+        items = self.pop_mark()
+        fill(self.stack[-1], items, self._bounds.key)
 
     def load_dict(self) -> None:
         """A dict of the items since the last mark."""
         items = self.pop_mark()
-        self.append({})
-        self._update(items)
+        self.append(Entries())
+        fill(self.stack[-1], items, self._bounds.key)
+
+    def load_empty_dict(self) -> None:
+        """A dict that knows its keys' kind."""
+        self.append(Entries())
+
+    def load_empty_set(self) -> None:
+        """A set; few files have any."""
+        self._num_sets += 1
+        if self._num_sets > MAX_SETS:
+            raise Malformed(f"holds more than {MAX_SETS} sets")
+        self.append(set())
 
     def load_additems(self) -> None:
         """More members of a set."""
@@ -217,23 +235,6 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
     def refuse(self) -> None:
         """An opcode no file of ours needs."""
         raise Malformed(f"uses pickle opcode {self.data[self.position - 1]:#x}, which is not read")
-
-    def _extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if isinstance(target, (list, deque)):
-            target.extend(items)
-        elif isinstance(target, Stub):
-            target.items.extend(items)
-        else:
-            raise Malformed(f"appends to a {type(target).__name__}")
-
-    def _update(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        entries = target.entries if isinstance(target, Stub) else target
-        if not isinstance(entries, dict) or len(items) % 2:
-            raise Malformed(f"sets entries of a {type(target).__name__}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            entries[self._bounds.key(key)] = value
 
 
 Machine.dispatch |= {

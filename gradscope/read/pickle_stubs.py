@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Final, TypeGuard
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from gradscope.read.file_bytes import Malformed
 
@@ -54,6 +54,15 @@ class Stub:
         self.state = state
 
 
+class Entries(dict[Any, Any]):
+    """A dict of a pickle that knows whether its keys are texts: a file may refer to one a million times."""
+
+    is_text = True
+
+
+Entries.__name__ = "dict"  # what messages call it
+
+
 class Buildable:
     """An object of ours that takes part of its content from a BUILD opcode."""
 
@@ -69,7 +78,7 @@ class Buildable:
         raise AssertionError(state)
 
 
-def attributes(value: object) -> Mapping[str, object]:
+def attributes(value: object) -> dict[str, object]:
     """Attributes of a stubbed object; empty for anything else."""
     state = value.state if isinstance(value, Stub) else None
     if isinstance(state, tuple) and len(state) == 2:  # noqa: PLR2004  (__dict__, __slots__)
@@ -79,16 +88,18 @@ def attributes(value: object) -> Mapping[str, object]:
 
 def is_text_keyed(value: object) -> TypeGuard[dict[str, object]]:
     """Whether a value is a dict with text keys only."""
+    if isinstance(value, Entries):
+        return value.is_text
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def _ordered_dict(arguments: Sequence[object]) -> object:
     # Items come through SETITEMS; given here they could be copied without end.
-    return OrderedDict() if not arguments else Stub(Global("collections", "OrderedDict"), arguments)
+    return Entries() if not arguments else Stub(Global("collections", "OrderedDict"), arguments)
 
 
 def _default_dict(_: Sequence[object]) -> object:
-    return {}
+    return Entries()
 
 
 def _deque(arguments: Sequence[object]) -> object:

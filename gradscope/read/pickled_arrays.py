@@ -9,7 +9,7 @@ import numpy as np
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
-from gradscope.read.pickle_stubs import is_text_keyed
+from gradscope.read.pickle_stubs import Entries, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.stored_tensor import ITEM_BYTES, StoredTensor
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gradscope.read.file_bytes import Bytes, Section
 
+MAX_NAME: Final = 200
 MAX_DEPTH: Final = 6
 """Of dicts and lists: an optimizer's entries lie at the fourth or fifth level."""
 
@@ -78,13 +79,19 @@ class _Places:
         """The value with its arrays replaced, as deep as dicts of honest files go."""
         array = as_array(value)
         if array is not None:
-            return self._tensor(array, key)
+            if id(value) not in self.seen:
+                # Kept: one that does not lie in order would be copied at each place that refers to it.
+                self.seen[id(value)] = self._tensor(array, key)
+            return self.seen[id(value)]
         if not isinstance(value, (dict, list)) or not depth:
             return value
         if id(value) not in self.seen:
+            # What holds itself is not entered again.
+            self.seen[id(value)] = None
             entries = value.items() if isinstance(value, dict) else enumerate(value)
-            made = {name: self.stored(each, f"{key}.{name}", depth - 1) for name, each in entries}
-            self.seen[id(value)] = made if isinstance(value, dict) else list(made.values())
+            # A name of a million letters would be repeated before everything that lies below.
+            made = {name: self.stored(each, f"{key[:MAX_NAME]}.{name}", depth - 1) for name, each in entries}
+            self.seen[id(value)] = _like(value, made)
         return self.seen[id(value)]
 
     def _tensor(self, array: NDArray[Any], key: str) -> object:
@@ -101,6 +108,14 @@ class _Places:
             shape=array.shape,
             is_big_endian=not array.dtype.isnative and array.dtype.byteorder == ">",
         )
+
+
+def _like(value: object, made: Mapping[object, object]) -> object:
+    if not isinstance(value, dict):
+        return list(made.values())
+    found = Entries(made)
+    found.is_text = is_text_keyed(value)
+    return found
 
 
 def _address(array: NDArray[Any]) -> int:

@@ -55,6 +55,8 @@ USUAL: Final[Mapping[str, tuple[str, ...]]] = {
 """Usual name -> what others call it, the most telling first; compared without case."""
 NO_REPLAY: Final = "has no entries that are called like a replay's (observations, actions, rewards, ...)"
 MAX_LISTED: Final = 8
+MAX_NAME: Final = 200
+"""Characters; a longer one is nobody's usual name, and patterns take long on it."""
 NAME_THEM: Final = "Name them: --replay-keys observations=NAME,actions=NAME,..."
 
 
@@ -93,7 +95,7 @@ def usual_keys(keys: Mapping[str, str]) -> dict[str, str]:
 
 def bare(name: str) -> str:
     """A name without case and what people put around it: obs_buf is obs, _size is size."""
-    return _ORNAMENT.sub("", name.lower())
+    return _ORNAMENT.sub("", name.lower()) if len(name) <= MAX_NAME else name
 
 
 def listed(names: Iterable[str]) -> str:
@@ -180,6 +182,9 @@ def _numbers(name: str, array: Array) -> Array:
     if array.ndim == 0 or array.dtype.kind not in "buif":
         shown = f"{array.dtype} of shape {array.shape}"
         raise Malformed(f"has {name[:80]} that are no rows of numbers: {shown[:80]}", NAME_THEM)
+    if 0 in array.shape[1:]:
+        # As many rows as a file likes, in no bytes at all.
+        raise Malformed(f"has {name[:80]} without any number in a row: shape {array.shape}"[:160], NAME_THEM)
     return array
 
 

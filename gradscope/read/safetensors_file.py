@@ -109,10 +109,11 @@ def safetensors_content(file: Section) -> SafetensorsContent:
     if not is_text_keyed(metadata) or not all(isinstance(text, str) for text in metadata.values()):
         raise Malformed("has metadata that are no texts")
     tensors = [_tensor(name, entry, data) for name, entry in header.items()]
-    tensors.sort(key=lambda tensor: tensor.bytes.start)
+    tensors.sort(key=lambda tensor: (tensor.bytes.start, tensor.bytes.size))
     for before, after in pairwise(tensors):
         if after.bytes.start < before.bytes.start + before.bytes.size:
-            raise Malformed(f"has a tensor {after.key[:80]!r} that lies over another")
+            problem = f"has tensors {before.key[:80]!r} and {after.key[:80]!r} in the same bytes"
+            raise Malformed(problem, "Leave it out: the format does not allow it.")
     return SafetensorsContent(
         tensors={tensor.key: tensor.stored() for tensor in tensors},
         metadata={key: str(text) for key, text in metadata.items()},

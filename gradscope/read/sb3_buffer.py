@@ -148,6 +148,8 @@ def _arrays(value: object) -> Arrays:
     kept = {key: array for key, array in arrays.items() if array is not None and array.ndim >= 2}  # noqa: PLR2004
     if len(kept) != len(arrays) or not kept:
         raise Malformed("is a buffer whose observations are no arrays")
+    if any(0 in array.shape[1:] for array in kept.values()):
+        raise Malformed("is a buffer whose observations hold no numbers")
     return kept
 
 

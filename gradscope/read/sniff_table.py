@@ -27,7 +27,10 @@ def is_table(head: bytes) -> bool:
     if len(lines) == 1:
         # A line of names that is longer than what is looked at.
         return len(head) == HEAD_BYTES
-    values = next(csv.reader([lines[1].rstrip("\r")], delimiter=delimiter(lines[0])), [])
+    try:
+        values = next(csv.reader([lines[1].rstrip("\r")], delimiter=delimiter(lines[0])), [])
+    except csv.Error:
+        return False
     is_cut = len(lines) == 2  # noqa: PLR2004
     fits = len(values) <= len(names) if is_cut else len(values) == len(names)
     return fits and any(_NUMBER.fullmatch(each.strip()) for each in values)

@@ -87,9 +87,12 @@ class StoredTensor:
     @property
     def is_bounded(self) -> bool:
         """Whether it has no more elements than the file has bytes for (an expanded view can)."""
-        if self.made is not None:
-            return True
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype] <= max(self.bytes.size, self.room)
+        return self.made is not None or self.num_bytes <= max(self.bytes.size, self.room)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that its elements take in memory."""
+        return math.prod(self.shape) * ITEM_BYTES.get(self.dtype, 4)
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -57,6 +57,10 @@ def tianshou_replay(path: Path, value: object, notes: tuple[str, ...]) -> Replay
         raise Foreign("is a tianshou buffer without rows", "")
     rows = {name: _by_key(meta[own]) for name, own in _NAMES.items() if own in meta}
     capacity = count(values.get("maxsize")) or 0
+    if not rows[OBSERVATIONS] or any(
+        0 in each.shape[1:] for parts in rows.values() for each in parts.values()
+    ):
+        raise Malformed("is a tianshou buffer whose rows hold no numbers")
     if any(len(each) != capacity for by_key in rows.values() for each in by_key.values()):
         raise Malformed(f"is a tianshou buffer whose arrays have not {capacity} rows")
     rings = _rings(values, capacity)

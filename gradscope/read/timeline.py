@@ -199,6 +199,8 @@ def _layer_series(parsed: _Parsed) -> Iterator[TimelineLayer]:
     for row in parsed.rows:
         by_optimizer.setdefault(row.optimizer, []).append(row)
     for optimizer, layers in parsed.layers.items():
+        if not layers:
+            continue
         rows = by_optimizer.get(optimizer, [])
         columns = _columns(rows)
         shape = len(rows), len(PER_LAYER), len(layers)

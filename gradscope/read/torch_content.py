@@ -21,6 +21,7 @@ SCRIPT_NOTE: Final = "TorchScript does not tell parameters, buffers and other te
 LIGHTNING_KEY: Final = "pytorch-lightning_version"
 _OPTIMIZERS: Final = ("optimizer_states",)
 _MAX_LISTED: Final = 5
+_MAX_NAME: Final = 80
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,9 +139,14 @@ def _gradients(value: object) -> Mapping[str, object] | None:
     if not is_text_keyed(found) or not found:
         return None
     flat: dict[str, object] = {}
+    met: set[int] = set()
     for name, each in found.items():
-        inner = {f"{name}.{key}": one for key, one in each.items()} if is_text_keyed(each) else {name: each}
-        flat |= inner
+        if not is_text_keyed(each):
+            flat[name] = each
+        elif id(each) not in met:
+            # One dict under a thousand names would be a thousand dicts.
+            met.add(id(each))
+            flat |= {f"{name[:_MAX_NAME]}.{key}": one for key, one in each.items()}
     return flat
 
 

@@ -41,6 +41,7 @@ _DTYPES: Final = (
     *("uint32", "uint64"),
 )
 """By number in torch's schema (ScalarType)."""
+MAX_NAME: Final = 80
 UNKNOWN: Final = "describes its weights in an unknown way"
 
 
@@ -87,14 +88,15 @@ class _Entry:
 def _entries(members: Mapping[str, Member]) -> Mapping[str, _Entry]:
     """Weights by their names in the exported program's state_dict()."""
     found: dict[str, _Entry] = {}
+    pickles: dict[str, object] = {}
     models = {each[1]: name for name in members if (each := _CONFIG.fullmatch(name))}
     for model, name in models.items():
         folder = name.rpartition("/")[0]
         described = _json(wanted(members, name)).get("config")
         if not is_text_keyed(described):
             raise Malformed(UNKNOWN)
-        prefix = f"{model}." if len(models) > 1 else ""
-        found |= {prefix + key: _entry(each, members, folder) for key, each in described.items()}
+        prefix = f"{model[:MAX_NAME]}." if len(models) > 1 else ""
+        found |= {prefix + key: _entry(each, members, folder, pickles) for key, each in described.items()}
     if not found:
         raise Foreign("is an exported program without weights", "Save it anew with torch.export.save.")
     return found
@@ -110,13 +112,16 @@ def _json(member: Member) -> Mapping[str, object]:
     return value
 
 
-def _entry(entry: object, members: Mapping[str, Member], folder: str) -> _Entry:
+def _entry(entry: object, members: Mapping[str, Member], folder: str, pickles: dict[str, object]) -> _Entry:
+    """``pickles``: what pickled members hold, each read once however many entries name it."""
     if not is_text_keyed(entry) or not isinstance(file := entry.get("path_name"), str):
         raise Malformed(UNKNOWN)
     member = wanted(members, f"{folder}/{file}")
     is_parameter = entry.get("is_param") is True
     if entry.get("use_pickle") is True:
-        value = torch_archive(member.section()).value
+        if member.name not in pickles:
+            pickles[member.name] = torch_archive(member.section()).value
+        value = pickles[member.name]
         if not isinstance(value, (StoredTensor, AbsentTensor)):
             value = AbsentTensor(reason="is pickled inside of the archive and is no plain tensor")
         return _Entry(tensor=value, is_parameter=is_parameter)

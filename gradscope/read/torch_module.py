@@ -14,7 +14,7 @@ from gradscope.read.pickle_stubs import Global, Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     Tensor = StoredTensor | AbsentTensor
 
@@ -23,8 +23,7 @@ MAX_NAME: Final = 1_000
 MAX_VISITS: Final = 100_000
 """Modules of a file, shared ones each time they are met; more is made by sharing without end."""
 MAX_ENTRIES: Final = 1_000_000
-"""Of all modules that are visited: about 20 each."""
-ENDLESS: Final = "holds modules that hold each other without end"
+"""Of modules' dicts, shared ones each time they are met."""
 MAX_TENSORS: Final = 200_000
 """Names of tensors of a file."""
 COMPILED: Final = "OptimizedModule"
@@ -48,7 +47,7 @@ class ModuleTensors:
 class _Visit:
     prefix: str
     module: Stub
-    above: tuple[int, ...] = ()
+    above: frozenset[int] = frozenset()
     """The modules that it lies in, by identity: one that holds itself is not entered again."""
 
 
@@ -67,22 +66,21 @@ def module_tensors(module: Stub) -> ModuleTensors:
     parameters: dict[str, Tensor] = {}
     types: dict[str, str] = {}
     seen: set[int] = set()
-    met = 0
-    for each in _visits(_Visit(prefix="", module=module)):
-        met += 1
+    work = _Work()
+    for each in _visits(_Visit(prefix="", module=module), work):
         known = attributes(each.module)
-        own = _tensors(known.get("_parameters"))
-        passing = _names(known.get("_non_persistent_buffers_set"))
-        buffers = {k: v for k, v in _tensors(known.get("_buffers")).items() if k not in passing}
-        own, buffers = _short(each.prefix, own), _short(each.prefix, buffers)
+        own = _short(each.prefix, _tensors(known.get("_parameters"), work))
+        passing = _names(known.get("_non_persistent_buffers_set"), work)
+        buffers = _short(each.prefix, _tensors(known.get("_buffers"), work))
+        buffers = {k: v for k, v in buffers.items() if k not in passing}
         state |= {f"{each.prefix}{name}": tensor for name, tensor in (own | buffers).items()}
-        _check(met, len(state))
+        work.check(len(state))
         for name, tensor in own.items():
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 parameters[each.prefix + name] = tensor
                 types[each.prefix + name] = _type(each.module)
-    return ModuleTensors(state=state, parameters=parameters, types=types, num_visits=met)
+    return ModuleTensors(state=state, parameters=parameters, types=types, num_visits=work.visits)
 
 
 def script_tensors(root: Stub) -> ModuleTensors:
@@ -93,11 +91,12 @@ def script_tensors(root: Stub) -> ModuleTensors:
     """
     state: dict[str, Tensor] = {}
     types: dict[str, str] = {}
-    for met, each in enumerate(_visits(_Visit(prefix="", module=root))):
-        _check(met, len(state))
-        for name, tensor in _short(each.prefix, _tensors(attributes(each.module))).items():
+    work = _Work()
+    for each in _visits(_Visit(prefix="", module=root), work):
+        for name, tensor in _short(each.prefix, _tensors(attributes(each.module), work)).items():
             state[each.prefix + name] = tensor
             types[each.prefix + name] = _type(each.module)
+        work.check(len(state))
     trained = {k: v for k, v in state.items() if isinstance(v, StoredTensor) and v.requires_grad}
     chosen = trained or state
     return ModuleTensors(state=state, parameters=_once(chosen), types={name: types[name] for name in chosen})
@@ -109,34 +108,47 @@ def is_script(value: object) -> bool:
     return isinstance(source, Global) and source.module.partition(".")[0] == "__torch__"
 
 
-def _visits(first: _Visit) -> Iterator[_Visit]:
+@dataclass(kw_only=True)
+class _Work:
+    """What was looked at so far: dicts of entries may be shared without end."""
+
+    visits: int = 0
+    entries: int = 0
+
+    def check(self, num_tensors: int) -> None:
+        """Stop where no honest file goes.
+
+        Raises:
+            Malformed: modules, their entries or their tensors are too many.
+        """
+        if self.visits > MAX_VISITS or self.entries > MAX_ENTRIES or num_tensors > MAX_TENSORS:
+            raise Malformed(
+                "holds modules that hold each other without end", "Save its state_dict() instead."
+            )
+
+
+def _visits(first: _Visit, work: _Work) -> Iterator[_Visit]:
     """The module and all below it, depth first in their order."""
-    waiting, entries = [first], 0
+    waiting = [iter((first,))]
     while waiting:
-        each = waiting.pop()
-        entries += _num_entries(each.module)
-        if entries > MAX_ENTRIES:
-            raise Malformed(ENDLESS, "Save its state_dict() instead.")
+        each = next(waiting[-1], None)
+        if each is None:
+            waiting.pop()
+            continue
+        work.visits += 1
         yield each
-        above = (*each.above, id(each.module))
-        inner = [
-            _Visit(prefix=f"{each.prefix}{name}.", module=child, above=above)
-            for name, child in _children(each.module)
-            if id(child) not in above and len(each.prefix) + len(name) < MAX_NAME
-        ]
-        waiting.extend(reversed(inner))
+        waiting.append(_below(each, work))
 
 
-def _check(num_visits: int, num_tensors: int) -> None:
-    if num_visits > MAX_VISITS or num_tensors > MAX_TENSORS:
-        raise Malformed(ENDLESS, "Save its state_dict() instead.")
-
-
-def _num_entries(module: Stub) -> int:
-    """Entries that are looked at on a visit; modules can share them, and each costs a few bytes of a file."""
-    known = attributes(module)
-    inner = [known.get(name) for name in ("_parameters", "_buffers", "_modules")]
-    return len(known) + sum(len(each) for each in inner if isinstance(each, dict))
+def _below(visit: _Visit, work: _Work) -> Iterator[_Visit]:
+    """The modules directly in one, made one by one: a dict of them may be met at every level."""
+    above = visit.above | {id(visit.module)}
+    for name, child in _children(visit.module):
+        work.entries += 1
+        work.check(0)
+        prefix = f"{visit.prefix}{name[: MAX_NAME + 1]}."
+        if isinstance(child, Stub) and id(child) not in above and len(prefix) <= MAX_NAME:
+            yield _Visit(prefix=prefix, module=child, above=above)
 
 
 def _short(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -144,14 +156,13 @@ def _short(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: each for name, each in tensors.items() if len(prefix) + len(name) < MAX_NAME}
 
 
-def _children(module: Stub) -> list[tuple[str, Stub]]:
+def _children(module: Stub) -> Iterable[tuple[str, object]]:
     compiled = _compiled(module)
     if compiled is not None:
         return [("_orig_mod", compiled)]
     known = attributes(module)
     found = known if is_script(module) else known.get("_modules")
-    entries = found.items() if is_text_keyed(found) else ()
-    return [(name, child) for name, child in entries if isinstance(child, Stub)]
+    return found.items() if is_text_keyed(found) else ()
 
 
 def _compiled(module: Stub) -> Stub | None:
@@ -161,17 +172,21 @@ def _compiled(module: Stub) -> Stub | None:
     return given[0] if given and isinstance(given[0], Stub) else None
 
 
-def _tensors(value: object) -> dict[str, Tensor]:
+def _tensors(value: object, work: _Work) -> dict[str, Tensor]:
     entries = value.items() if is_text_keyed(value) else ()
+    work.entries += len(entries)
+    work.check(0)
     return {name: each for name, each in entries if isinstance(each, (StoredTensor, AbsentTensor))}
 
 
-def _names(value: object) -> frozenset[str]:
+def _names(value: object, work: _Work) -> frozenset[str]:
     """A pickled set of texts: protocol 2 writes it as a call with a list."""
     if isinstance(value, Stub) and isinstance(value.arguments, tuple) and value.arguments:
         value = value.arguments[0]
     if not isinstance(value, (list, set, frozenset)):
         return frozenset()
+    work.entries += len(value)
+    work.check(0)
     return frozenset(each for each in value if isinstance(each, str))
 
 

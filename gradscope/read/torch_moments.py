@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, are_bounded, named_moments
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 
@@ -111,7 +111,7 @@ def _plain(optimizer: object, names: Mapping[int, str]) -> object:
         return optimizer
     known = attributes(optimizer)
     groups, state = known.get("param_groups"), known.get("state")
-    if not isinstance(groups, list) or not isinstance(state, dict):
+    if not isinstance(groups, list) or not isinstance(state, dict) or not are_bounded(groups):
         return NOT_MATCHED
     numbered: dict[int, dict[str, object]] = {}
     plain: list[dict[str, object]] = []

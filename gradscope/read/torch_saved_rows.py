@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradscope.read.array_weights import Held, InMemory, is_parameter_name
+from gradscope.read.columns import Room
 from gradscope.read.held_rows import held_replay, replay_names
 from gradscope.read.numpy_pickle import Rebuilt, as_array
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.rows import named_rows
 from gradscope.read.stored_tensor import StoredTensor
-from gradscope.read.transition_rows import is_sequence, transition_columns
+from gradscope.read.transition_rows import MAX_FIELDS, is_sequence, transition_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ def saved_replay(path: Path, format_name: str, value: object, keys: Mapping[str,
     """
     if is_sequence(value):
         return _listed(path, format_name, value, keys)
-    named = value if is_text_keyed(value) else attributes(value)
+    named = _distinct(value if is_text_keyed(value) else attributes(value))
     entries = {name: _entry(each) for name, each in named.items()}
     entries = {name: each for name, each in entries.items() if each is not None}
     if any(map(_is_model, named.items())) or not replay_names(entries, keys):
@@ -40,6 +42,18 @@ def _is_model(entry: tuple[str, object]) -> bool:
     name, value = entry
     inner = value if is_text_keyed(value) else attributes(value)
     return is_parameter_name(name) or "_parameters" in inner or any(map(is_parameter_name, inner))
+
+
+def _distinct(named: Mapping[str, object]) -> dict[str, object]:
+    """Entries without dicts that were met before: a file may refer to one a million times."""
+    met: set[int] = set()
+    found: dict[str, object] = {}
+    for name, each in named.items():
+        inner = each if isinstance(each, dict) else attributes(each)
+        if not inner or id(inner) not in met:
+            found[name] = each
+        met.add(id(inner) if inner else 0)
+    return found
 
 
 def _entry(value: object) -> Held | Mapping[str, Held] | int | None:
@@ -67,27 +81,41 @@ def _listed(path: Path, format_name: str, items: Sequence[object], keys: Mapping
     names = first if is_text_keyed(first) else attributes(first)
     if not is_tuple and not named_rows(names, keys if set(keys.values()) & set(names) else {}):
         return None
-    read: dict[int, object] = {}
-    rows = [_read(each, read) for each in items]
-    columns = transition_columns(rows, keys, path.stat().st_size)
+    file_size = path.stat().st_size
+    read = _Read(room=Room(file_size=file_size))
+    rows = [read.row(each) for each in items]
+    columns = transition_columns(rows, keys, file_size)
     if columns is None:
         return None
     return held_replay(path, format_name, columns.entries, columns.keys or keys, notes=columns.notes)
 
 
-def _read(item: object, read: dict[int, object]) -> object:
-    """A transition with arrays in the place of tensors; one that rows share is read once."""
-    if isinstance(item, Stub):
-        given = attributes(item) or item.arguments
-        return _read(given, read)
-    if isinstance(item, (tuple, list)):
-        return tuple(_array(each, read) for each in item)
-    return {key: _array(each, read) for key, each in item.items()} if is_text_keyed(item) else item
+@dataclass(kw_only=True, eq=False)
+class _Read:
+    """Rows with arrays in the place of tensors; what rows share is read once."""
 
+    room: Room
+    rows: dict[int, object] = field(default_factory=dict)
+    arrays: dict[int, object] = field(default_factory=dict)
 
-def _array(value: object, read: dict[int, object]) -> object:
-    if not isinstance(value, StoredTensor):
-        return value
-    if id(value) not in read:
-        read[id(value)] = Rebuilt(value.array())
-    return read[id(value)]
+    def row(self, item: object) -> object:
+        """One transition."""
+        given = (attributes(item) or item.arguments) if isinstance(item, Stub) else item
+        if id(given) not in self.rows:
+            self.rows[id(given)] = self._row(given)
+        return self.rows[id(given)]
+
+    def _row(self, given: object) -> object:
+        if isinstance(given, (tuple, list)):
+            return tuple(map(self._array, given)) if len(given) <= MAX_FIELDS else None
+        if not is_text_keyed(given) or len(given) > MAX_FIELDS:
+            return None
+        return {key: self._array(each) for key, each in given.items()}
+
+    def _array(self, value: object) -> object:
+        if not isinstance(value, StoredTensor):
+            return value
+        if id(value) not in self.arrays:
+            self.room.take(value.num_bytes)
+            self.arrays[id(value)] = Rebuilt(value.array())
+        return self.arrays[id(value)]

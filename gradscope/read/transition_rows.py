@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
@@ -20,12 +21,12 @@ from gradscope.read.rows import DONES, OBSERVATIONS, named_rows
 from gradscope.read.tuple_order import tuple_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Fields = Mapping[str, object]
+    Fields = dict[str, object]
     Entries = dict[str, Array | dict[str, Array]]
 
 MAX_FIELDS: Final = 100
@@ -59,12 +60,14 @@ def transition_columns(items: Sequence[object], keys: Mapping[str, str], file_si
     first = _fields(items[0])
     if first is None or not 1 < len(first) <= MAX_FIELDS:
         return None
-    is_positional = next(iter(first)) == "0"
-    if not is_positional and not named_rows(first, {}) and not set(keys.values()) & set(first):
+    names = list(first) if isinstance(first, dict) else [str(place) for place in range(len(first))]
+    is_positional = names[0] == "0"
+    named = dict(zip(names, _values(first), strict=True))
+    if not is_positional and not named_rows(names, {}) and not set(keys.values()) & set(names):
         return None
-    if _is_episode(first):
-        return Columns(entries=_episodes(items, list(first), room))
-    entries, gaps = _columns(items, list(first), room)
+    if _is_episode(named):
+        return Columns(entries=_episodes(items, names, room))
+    entries, gaps = _columns(items, names, room)
     capacity = items.maxlen if isinstance(items, deque) else None
     return _known(entries, gaps, keys, len(first) if is_positional else None, capacity) if entries else None
 
@@ -86,8 +89,6 @@ def _known(
     order = tuple_order(entries, places)
     if order is None:
         return None
-    if order is None:
-        return None
     ends = _ends(entries, gaps, order.keys)
     return Columns(
         entries={**entries, **ends},
@@ -97,30 +98,50 @@ def _known(
     )
 
 
-def _fields(item: object) -> Fields | None:
-    """A transition's fields by name, or by place."""
-    if is_text_keyed(item):
+def _fields(item: object) -> Fields | Sequence[object] | None:
+    """A transition's fields by name, or in their places: never a copy, since rows may be shared."""
+    if is_text_keyed(item) or isinstance(item, (tuple, list)):
         return item
-    if isinstance(item, (tuple, list)):
-        return {str(place): each for place, each in enumerate(item)}
     if isinstance(item, Stub):
         if named := attributes(item):
             return named
         if isinstance(item.arguments, tuple) and item.arguments:
-            return {str(place): each for place, each in enumerate(item.arguments)}
+            return item.arguments
     return None
+
+
+def _values(fields: Fields | Sequence[object]) -> Iterable[object]:
+    return fields.values() if isinstance(fields, dict) else fields
+
+
+def _value(fields: Fields | Sequence[object] | None, name: str) -> object:
+    """One field; None where there is none of that name."""
+    if isinstance(fields, dict):
+        return fields.get(name)
+    return fields[int(name)] if fields is not None and name.isdigit() and int(name) < len(fields) else None
+
+
+def _is_like(fields: Fields | Sequence[object] | None, names: list[str], *, is_named: bool) -> bool:
+    if fields is None or isinstance(fields, dict) != is_named or len(fields) != len(names):
+        return False
+    return not is_named or list(fields) == names
 
 
 def _columns(items: Sequence[object], names: list[str], room: Room) -> tuple[Entries, dict[str, Array]]:
     """Columns by field, and by field where a value was None; fields that are no numbers are left out."""
-    rows = [_fields(each) for each in items]
-    odd = next((place for place, each in enumerate(rows) if each is None or list(each) != names), None)
+    rows: list[Any] = [_fields(each) for each in items]
+    is_named = isinstance(rows[0], dict)
+    odd = next(
+        (place for place, each in enumerate(rows) if not _is_like(each, names, is_named=is_named)), None
+    )
     if odd is not None:
         raise Malformed(f"holds transitions of different fields: row {odd} is not like the first", _ADVICE)
     found: Entries = {}
     gaps: dict[str, Array] = {}
     for name in names:
-        values = [each[name] for each in rows if each is not None]
+        # Every row has been found to be like the first.
+        field_of = itemgetter(name if is_named else names.index(name))
+        values: list[object] = list(map(field_of, rows))
         missing = np.array([each is None for each in values])
         if missing.any() and not missing.all():
             gaps[name] = missing
@@ -156,8 +177,7 @@ def _episodes(items: Sequence[object], names: list[str], room: Room) -> Entries:
     """Episodes one after the other; fields that are no rows are left out."""
     found: Entries = {}
     for name in names:
-        fields = [_fields(each) for each in items]
-        arrays = [None if each is None else as_array(each.get(name)) for each in fields]
+        arrays = [as_array(_value(_fields(each), name)) for each in items]
         kept = [each for each in arrays if each is not None and each.ndim > 0 and each.dtype.kind in "buif"]
         if len(kept) == len(items) and len({(each.shape[1:], each.dtype) for each in kept}) == 1:
             room.take(sum(each.nbytes for each in kept))
