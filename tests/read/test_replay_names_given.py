@@ -42,3 +42,21 @@ def test_one_numbered_column_is_an_array_where_its_name_is_usual() -> None:
         "rewards": {"": ["reward"]},
     }
     assert chosen(["obs1", "obs2", "act"], {})["next_observations"] == {"": ["obs2"]}
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(np.float32, np.float32), (np.float64, np.float64)])
+def test_text_of_single_numbers_comes_back_as_these(
+    tmp_path: Path, kind: type[np.floating], expected: type[np.floating]
+) -> None:
+    numbers = np.random.default_rng(0).standard_normal((50, 5)).astype(kind)
+    path = tmp_path / "rows.csv"
+    lines = [
+        ",".join([*map(str, row.tolist() if kind is np.float64 else row), "0.5", "0"]) for row in numbers
+    ]
+    path.write_text("\n".join(["obs_0,obs_1,next_obs_0,next_obs_1,reward,action_0,done", *lines]) + "\n")
+    replay = open_file(path)
+    assert isinstance(replay, Replay)
+    assert replay.ring is not None, replay.ring_reason
+    found = replay.ring.observations[""]
+    assert found.dtype == expected
+    assert (found.reshape(50, 2) == numbers[:, :2]).all()
