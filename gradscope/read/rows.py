@@ -18,7 +18,7 @@ from gradscope.read.ring_rows import with_ring
 from gradscope.read.step_name import known_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -117,8 +117,7 @@ def replay_of(
 ) -> Replay:
     """A replay of rows by usual name, in order of collection.
 
-    ``rows``: [rows, ...] of one environment, or [rows, environments, ...] where rewards or ends say so
-    ([rows, environments], more than one of them); observations may be a dict of arrays by key.
+    ``rows``: [rows, ...], or [rows, environments, ...] where rewards or ends say so; observations by key too.
 
     Raises:
         Malformed: observations are missing or no numbers, or entries differ in length.
@@ -127,8 +126,7 @@ def replay_of(
 
     observations, following, arrays = _checked(rows)
     count = len(next(iter(observations.values())))
-    environments = _environments(arrays, observations)
-    spread, environments = partial(_spread, environments=environments), environments or 1
+    spread, environments = _layout(arrays, observations)
     known = known_step(path, step or {})
     replay = Replay(
         source=path,
@@ -148,6 +146,14 @@ def replay_of(
         notes=known.notes + notes,
     )
     return with_ring(replay)
+
+
+def _layout(
+    arrays: Mapping[str, Array], observations: Mapping[str, Array]
+) -> tuple[Callable[[Array], Array], int]:
+    """What gives an array its axis of environments, and how many there are."""
+    environments = _environments(arrays, observations)
+    return partial(_spread, environments=environments), environments or 1
 
 
 def _num_bytes(*arrays: Mapping[str, Array]) -> int:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed
-from gradscope.read.rows import USUAL, bare, listed, named_rows
+from gradscope.read.rows import OBSERVATIONS, USUAL, bare, listed, named_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,8 +58,9 @@ def _wide(names: list[str]) -> dict[str, list[str]]:
 
 
 def _is_alone(stem: str, numbered: Mapping[int, str]) -> bool:
-    """An array of one column whose stem tells what it is: action_0."""
-    return list(numbered) == [0] and any(bare(stem) in others for others in USUAL.values())
+    """An array of one column whose stem tells what it is: action_0; of observations others may be missing."""
+    usual = (others for name, others in USUAL.items() if not name.endswith(OBSERVATIONS))
+    return list(numbered) == [0] and any(bare(stem) in others for others in usual)
 
 
 def _runs(count: int) -> tuple[list[int], list[int]]:

@@ -190,13 +190,12 @@ def with_associations(
         sources = {each.source: each for each in report.snapshots if each.run == run.files.run}
         kept = [each for each in run.moments if opened.found.relative(each.main.source) in sources]
         snapshots = [sources[opened.found.relative(each.main.source)] for each in kept]
-        timeline = run.files.timelines[0] if run.files.timelines else None
         found = association_report(
             run.files.run,
             name,
             moments=kept,
             snapshots=snapshots,
-            timeline=timeline,
+            timeline=next(iter(run.files.timelines), None),
             known=run.slices,
             settings=opened.settings,
         )

@@ -62,7 +62,9 @@ def test_two_checkpoints_of_one_step_are_both_listed_and_the_tie_is_told() -> No
     )
     assert [each.main.source.name for each in joined] == ["best_model.zip", "m_5_steps.zip"]
     assert [each.recorded is not None for each in joined] == [False, True]
-    assert all("claimed" in each.notes[0] for each in joined)
+    # The one that is called best says which of them counts.
+    assert "claimed by m_5_steps.zip too, which counts" in joined[0].notes[0]
+    assert joined[1].notes == ()
 
 
 def test_a_recorder_file_alone_is_a_snapshot() -> None:
