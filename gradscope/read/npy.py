@@ -129,7 +129,7 @@ def npz(file: Section) -> Mapping[str, Source]:
 def _header(text: bytes) -> Mapping[str, object]:
     try:
         header = ast.literal_eval(text.decode("latin1"))
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise Malformed("has an array with a damaged header") from error
     if not is_text_keyed(header):
         raise Malformed("has an array with a damaged header")
