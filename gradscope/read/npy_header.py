@@ -23,7 +23,7 @@ def npy_header(text: bytes) -> dict[str, object]:
     """
     try:
         header = ast.literal_eval(text.decode("latin1")) if _PLAIN.fullmatch(text) else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise Malformed("has an array with a damaged header") from error
     if not is_text_keyed(header):
         raise Malformed("has an array with a damaged header")

@@ -11,7 +11,8 @@ import pytest
 import torch
 from open_alone import opened_alone
 
-from gradscope.read import reader_of
+from gradscope.errors import UnreadableFile
+from gradscope.read import open_file, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,3 +59,13 @@ def test_a_file_that_names_its_bytes_without_end(make: Callable[[Path], Any], tm
 def test_a_carriage_return_within_a_line_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"a,b\n1\r2,3\n")
     assert reader_of(tmp_path / "notes.txt") is None
+
+
+@pytest.mark.parametrize(
+    "header", ["{[]: 1}", "-" * 60_000 + "1", "1" + "+1" * 30_000, "(" * 60_000, "9" * 60_000]
+)
+def test_a_header_of_npy_that_is_no_description(header: str, tmp_path: Path) -> None:
+    length = len(header).to_bytes(2, "little")
+    (tmp_path / "m.npy").write_bytes(b"\x93NUMPY\x01\x00" + length + header.encode() + bytes(16))
+    with pytest.raises(UnreadableFile, match="damaged header"):
+        open_file(tmp_path / "m.npy")
