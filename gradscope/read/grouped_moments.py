@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, are_bounded, named_moments
+from gradscope.read.optimizer_numbers import are_bounded
+from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 

@@ -48,8 +48,8 @@ class Output:
         """
         if self._written.end + num_bytes > self.max_bytes:
             raise Malformed(
-                f"says it holds {(self._written.end + num_bytes) >> 20} MiB of rows, more than its size justifies "
-                f"({self.max_bytes >> 20} MiB)",
+                f"says it holds {(self._written.end + num_bytes) >> 20} MiB of rows, "
+                f"more than its size justifies ({self.max_bytes >> 20} MiB)",
                 TOO_MUCH,
             )
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Protocol
 
-from gradscope.read.pickle_bounds import MAX_KEY
+from gradscope.read.optimizer_numbers import NOT_SETTINGS, are_bounded, distinct, parameter_numbers
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_archive import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     Tensors = Mapping[str, StoredTensor]
     Group = Mapping[str, object]
@@ -39,10 +39,6 @@ NO_MOMENTUM: Final = "SGD without momentum keeps no state"
 NEVER_REACHED: Final = (
     "the optimizer has stepped and holds no state of this parameter: no gradient reached it"
 )
-_NOT_SETTINGS: Final = ("params", "param_names")
-MAX_GROUPS: Final = 10_000
-MAX_NUMBERS: Final = 1_000_000
-"""Parameters of an optimizer, over all groups: a file may list one group a million times."""
 MAX_ENTRIES: Final = 1_000
 """Settings of a group, or entries of a parameter's state; there are about ten."""
 
@@ -129,7 +125,7 @@ def proved_order(
     """Which parameter each number is; or why that is not known. Arguments as of ``named_moments``."""
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
     groups = [each for each in distinct(_list(_entry(optimizer, "param_groups"))) if is_text_keyed(each)]
-    numbers = _numbers(groups) if are_bounded(groups) else []
+    numbers = parameter_numbers(groups) if are_bounded(groups) else []
     if not isinstance(states, dict) or not numbers or len(distinct(states.values())) < len(states):
         return NOT_MATCHED
     orders = _orders(groups, len(numbers), candidates)
@@ -139,34 +135,6 @@ def proved_order(
     (order,) = fitting.values()
     loose = _interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
     return ProvedOrder(names=tuple(order), numbers=numbers, groups=groups, states=states, loose=loose)
-
-
-def distinct(values: Iterable[object]) -> list[object]:
-    """Each object once: a file can name one without end, no library gives two parameters one state."""
-    return list({id(each): each for each in values}.values())
-
-
-def _numbers(groups: Sequence[Group]) -> list[object]:
-    """Names or numbers of all parameters; none where they are no such thing, or one comes twice."""
-    found: dict[str, object] = {}
-    for group in groups:
-        for number in _list(group.get("params")):
-            key = (
-                str(number)
-                if isinstance(number, str) or (type(number) is int and abs(number) < MAX_KEY)
-                else ""
-            )
-            if not key or key in found:
-                return []
-            found[key] = number
-    return list(found.values())
-
-
-def are_bounded(groups: Sequence[object]) -> bool:
-    """Whether an optimizer's groups are as few as any real optimizer's; lists of them may be shared."""
-    entries = [each for each in groups[: MAX_GROUPS + 1] if isinstance(each, dict)]
-    sizes = [max(len(_list(each.get(key))) for key in _NOT_SETTINGS) for each in entries]
-    return len(groups) <= MAX_GROUPS and sum(sizes) <= MAX_NUMBERS
 
 
 def _orders(
@@ -240,7 +208,7 @@ def _state(state: object, settings: Mapping[str, object]) -> Moments:
 
 def _settings(group: Group) -> Mapping[str, object]:
     known = list(group.items())[:MAX_ENTRIES]
-    plain = {key: plain_number(each) for key, each in known if key not in _NOT_SETTINGS}
+    plain = {key: plain_number(each) for key, each in known if key not in NOT_SETTINGS}
     return {key: each for key, each in plain.items() if _is_plain(each)}
 
 

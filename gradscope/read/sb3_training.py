@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.read.checked_json import number
 from gradscope.read.file_bytes import Malformed, reading, section_of
 from gradscope.read.numpy_pickle import NUMPY_TABLE, as_array
-from gradscope.read.optimizer_state import distinct
+from gradscope.read.optimizer_numbers import distinct
 from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.safe_pickle import unpickled
 from gradscope.read.sb3_algorithm import MAX_BLOB, algorithm_of

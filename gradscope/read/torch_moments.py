@@ -6,7 +6,8 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, are_bounded, named_moments
+from gradscope.read.optimizer_numbers import are_bounded
+from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 
