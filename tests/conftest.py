@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SB3_STEPS = (64, 128)
 """Steps at which the tiny trainings of `sb3_files` save."""
 OFF_POLICY = ("SAC", "TD3", "DDPG", "DQN")
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_comes() -> None:
+    """torchrl turns torch's checks of distributions off for the whole process when it is imported."""
+    if "torch.distributions" in sys.modules:
+        sys.modules["torch.distributions"].Distribution.set_default_validate_args(__debug__)
 
 
 @pytest.fixture(scope="session")

@@ -47,14 +47,17 @@ def test_every_run_is_the_folder_that_a_user_would_name(tree: Path) -> None:
         ("rllib", 0, "rllib/checkpoint_000000"),
         ("rllib", 128, "rllib/checkpoint_000001"),
         ("trainer", 10, "trainer/checkpoint-10"),
-        ("trainer", 20, "trainer/checkpoint-20"),
         ("trainer", 20, "trainer"),
+        ("trainer", 20, "trainer/checkpoint-20"),
     ]
+    assert {each.source: each.double_of for each in report.snapshots if each.double_of} == {
+        "trainer": "trainer/checkpoint-20"
+    }
     assert [(each.run, each.source, each.num_rows) for each in report.timelines] == [("dead", "dead", 2)]
     assert (report.skipped, report.unreadable) == ((), ())
     logged = [note for note in report.notes if "gradient norm as logged since step" in note]
     assert [note.partition(":")[0] for note in logged] == [
-        *("trainer/checkpoint-10", "trainer/checkpoint-20", "trainer"),
+        *("trainer/checkpoint-10", "trainer, trainer/checkpoint-20"),
     ]
 
 
@@ -66,7 +69,7 @@ def test_every_run_is_the_folder_that_a_user_would_name(tree: Path) -> None:
         ("rllib/checkpoint_000001", [(".", 128, "checkpoint_000001")]),
         ("dead", [(".", 10, "model_10.d3")]),
         ("trainer/checkpoint-10", [(".", 10, "checkpoint-10")]),
-        ("trainer", [(".", 10, "checkpoint-10"), (".", 20, "checkpoint-20"), (".", 20, "trainer")]),
+        ("trainer", [(".", 10, "checkpoint-10"), (".", 20, "trainer"), (".", 20, "checkpoint-20")]),
     ],
 )
 def test_a_run_or_a_checkpoint_named_alone(
