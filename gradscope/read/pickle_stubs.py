@@ -14,6 +14,10 @@ MAX_SOURCES: Final = 100
 """Stubs made by stubs; without end, a name asked of many values would take for ever."""
 
 
+MAX_NUMBER: Final = 1 << 31
+"""Of keys that number something."""
+
+
 class Global:
     """A name a pickle refers to. It is never looked up."""
 
@@ -91,6 +95,19 @@ def is_text_keyed(value: object) -> TypeGuard[dict[str, object]]:
     if isinstance(value, Entries):
         return value.is_text
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def named_entries(value: object) -> Mapping[str, object]:
+    """A dict's entries by text: whole numbers are written out, other keys left out; empty for anything else.
+
+    Agents are often numbered: {0: actor, 1: critic}. A text comes before the number of the same text.
+    """
+    if is_text_keyed(value):
+        return value
+    if not isinstance(value, dict):
+        return {}
+    numbered = {str(key): each for key, each in value.items() if type(key) is int and abs(key) < MAX_NUMBER}
+    return numbered | {key: each for key, each in value.items() if isinstance(key, str)}
 
 
 def _ordered_dict(arguments: Sequence[object]) -> object:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Foreign
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
-from gradscope.read.pickle_stubs import is_text_keyed
+from gradscope.read.pickle_stubs import is_text_keyed, named_entries
 from gradscope.read.step_name import CONTENT_KEYS, KnownStep, known_step
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 from gradscope.read.torch_archive import TORCH_DETAILS, plain_number
@@ -73,10 +73,8 @@ def _code(archive: TorchArchive) -> tuple[str, ...]:
 
 def _known_step(path: Path, value: object) -> KnownStep:
     """Of the content, the name, or the folder."""
-    content: dict[str, object] = {}
-    if is_text_keyed(value):
-        content = {key: plain_number(value[key]) for key in CONTENT_KEYS if key in value}
-    return known_step(path, content)
+    known = named_entries(value)
+    return known_step(path, {key: plain_number(known[key]) for key in CONTENT_KEYS if key in known})
 
 
 def _lightning_notes(value: object) -> tuple[str, ...]:

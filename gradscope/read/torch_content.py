@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.pickle_stubs import Stub, is_text_keyed
+from gradscope.read.pickle_stubs import Stub, is_text_keyed, named_entries
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 from gradscope.read.torch_module import ModuleTensors, script_tensors
 from gradscope.read.torch_parts import GRADIENT_KEYS, WHOLE_KEYS, Part, Parts, parts_of
@@ -133,10 +133,9 @@ def _whole(networks: Sequence[Part]) -> list[Part]:
 
 def _gradients(value: object) -> Mapping[str, object] | None:
     """Gradients under a usual key; nested ones get their path as prefix, as networks do."""
-    if not is_text_keyed(value):
-        return None
-    found = next((value[key] for key in GRADIENT_KEYS if key in value), None)
-    if not is_text_keyed(found) or not found:
+    known = named_entries(value)
+    found = named_entries(next((known[key] for key in GRADIENT_KEYS if key in known), None))
+    if not found:
         return None
     flat: dict[str, object] = {}
     met: set[int] = set()

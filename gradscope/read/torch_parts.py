@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.numpy_pickle import as_array
-from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
+from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed, named_entries
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 from gradscope.read.torch_module import MAX_VISITS, is_module, module_tensors
 
@@ -133,22 +133,22 @@ def _inner(path: Path, value: object) -> list[tuple[str, object]]:
     if isinstance(value, (list, tuple)):
         entries: list[tuple[str, object]] = [(str(i), each) for i, each in enumerate(value[:MAX_ENTRIES])]
     else:
-        known = attributes(value) if isinstance(value, Stub) else value
-        entries = list(known.items()) if is_text_keyed(known) else []
+        known = attributes(value) if isinstance(value, Stub) else named_entries(value)
+        entries = list(known.items())
     kinds = (dict, list, tuple, Stub)
     skipped = GRADIENT_KEYS if not path else ()
     return [(k[:80], each) for k, each in entries if isinstance(each, kinds) and k not in skipped]
 
 
 def _tensors(value: object) -> dict[str, Tensor]:
-    known = attributes(value) if isinstance(value, Stub) else value
-    if not is_text_keyed(known):
-        return {}
+    known = attributes(value) if isinstance(value, Stub) else named_entries(value)
+    if isinstance(value, dict) and not any(isinstance(key, str) for key in value):
+        return {}  # numbered tensors are no network's
     found: dict[str, Tensor] = {}
     for name, each in known.items():
         if isinstance(each, (StoredTensor, AbsentTensor)):
             found[name] = each
-        elif known is value and _NETWORK.fullmatch(name) and (reason := _no_tensor(each)):
+        elif isinstance(value, dict) and _NETWORK.fullmatch(name) and (reason := _no_tensor(each)):
             found[name] = AbsentTensor(reason=reason)
     # What stands for a tensor counts only beside tensors: a dict of settings may have such names too.
     return (
