@@ -143,11 +143,21 @@ def _new_object(arguments: Sequence[object]) -> object:
     return Stub(arguments[0] if arguments else None, ())
 
 
+def _member(arguments: Sequence[object]) -> object:
+    """How Python 3.11.0 to 3.11.3 write an enumeration's member: a name within a name, never looked up."""
+    owner, name = arguments if len(arguments) == 2 else (None, None)  # noqa: PLR2004
+    if isinstance(owner, Global) and isinstance(name, str):
+        return Global(owner.module, f"{owner.name[:100]}.{name[:100]}")
+    return Stub(Global("builtins", "getattr"), arguments)
+
+
 PLAIN_TABLE: Final[Mapping[tuple[str, str], Callable[[Sequence[object]], object]]] = {
     ("collections", "OrderedDict"): _ordered_dict,
     ("collections", "defaultdict"): _default_dict,
     ("collections", "deque"): _deque,
     ("builtins", "bytes"): _no_bytes,
+    ("builtins", "getattr"): _member,
+    ("__builtin__", "getattr"): _member,
     ("__builtin__", "bytes"): _no_bytes,
     ("_codecs", "encode"): _encoded,
     ("copyreg", "_reconstructor"): _new_object,

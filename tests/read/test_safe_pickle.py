@@ -404,3 +404,16 @@ def test_large_arrays_are_seen_in_place() -> None:
     assert as_array(read(data).value).nbytes == 4 << 20
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_a_member_of_an_enumeration_is_a_name_within_a_name() -> None:
+    # Python 3.11.0 to 3.11.3 write it so; a call of it stays inert too.
+    content = b"cbuiltins\ngetattr\n(cenumerations\nColor\nX\x03\x00\x00\x00REDtR."
+    found = unpickled(content, {})
+    assert str(found.value) == "enumerations.Color.RED"
+    assert found.unknown == ("enumerations.Color",)
+    called = unpickled(
+        b"cbuiltins\ngetattr\n(cos\npath\nX\x06\x00\x00\x00systemtR(X\x02\x00\x00\x00lstR.", {}
+    )
+    assert isinstance(called.value, Stub)
+    assert called.unknown == ("os.path",)
