@@ -4,7 +4,8 @@
     ├── UsageError            2   an option, a configuration file or a PATH is wrong
     ├── UnreadableFile        3   one file of a known format cannot be read; the rest goes on
     │   └── ForeignFile       3   whole, but nothing in it is of use here: skipped in a folder
-    └── NothingReadable       4   no file at all could be read
+    ├── NothingReadable       4   no file at all could be read
+    └── Interrupted         130   Ctrl-C before there was anything to show
 
 A failed ``assert`` is our mistake, never the user's. Each message is one line:
 what is wrong, the offending value, what to try.
@@ -51,3 +52,9 @@ class NothingReadable(GradscopeError):
     """No checkpoint could be read at all."""
 
     exit_code: ClassVar[int] = 4
+
+
+class Interrupted(GradscopeError):
+    """Ctrl-C before there was anything to show."""
+
+    exit_code: ClassVar[int] = 130

@@ -223,10 +223,15 @@ def analysing(function: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(function)
     def command(**values: Any) -> int:
         from gradscope.cli.memory import limit_memory
+        from gradscope.errors import Interrupted
 
         shared = Shared(**{each.name: values.pop(each.name) for each in fields(Shared)})
         limit_memory(shared.memory, is_quiet=shared.quiet)
-        return function(**values, shared=shared)
+        try:
+            return function(**values, shared=shared)
+        except KeyboardInterrupt as error:
+            # Typer would end with 130 and not a word.
+            raise Interrupted("interrupted; stored results are as they were") from error
 
     kept = [
         each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, each in own.items() if name != "shared"

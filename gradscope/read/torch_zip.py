@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from gradscope.read.torch_archive import TorchArchive
     from gradscope.records import Replay, Snapshot
 
 
@@ -37,9 +38,7 @@ class TorchZip:
             UnreadableFile: damaged, or no weights in it.
         """
         with reading(path):
-            archive = torch_archive(section_of(path))
-            replay = saved_replay(path, self.format, archive.value, self.keys)
-            return checkpoint_snapshot(path, archive, self.format) if replay is None else replay
+            return _record(path, torch_archive(section_of(path)), self.format, self.keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +59,10 @@ class TorchLegacy:
             UnreadableFile: damaged, or no weights in it.
         """
         with reading(path):
-            archive = legacy_archive(section_of(path))
-            replay = saved_replay(path, self.format, archive.value, self.keys)
-            return checkpoint_snapshot(path, archive, self.format) if replay is None else replay
+            return _record(path, legacy_archive(section_of(path)), self.format, self.keys)
+
+
+def _record(path: Path, archive: TorchArchive, name: str, keys: Mapping[str, str]) -> Snapshot | Replay:
+    """What was saved: rows where it is named like them, else a checkpoint."""
+    replay = saved_replay(path, name, archive.value, keys)
+    return checkpoint_snapshot(path, archive, name) if replay is None else replay

@@ -102,6 +102,7 @@ def test_ctrl_c_shows_what_is_finished(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert "Traceback" not in err
+        assert out or "interrupted" in err, "nothing is finished, and that is said"
         if out:
             break
     assert "interrupted: of 100 seeds only what is shown was finished" in out
