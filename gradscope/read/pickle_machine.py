@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.pickle_bounds import Bounds
 from gradscope.read.pickle_filling import extend, fill
+from gradscope.read.pickle_memo import Memo
 from gradscope.read.pickle_stubs import PLAIN_TABLE, Buildable, Entries, Global, Stub
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Machine(pickle._Unpickler):  # noqa: SLF001  the C one cannot be bounded
         self._table = {**PLAIN_TABLE, **table}
         self._persistent = persistent
         self._bounds = Bounds(len(data), room)
-        self.memo: dict[int, Any] = {}
+        self.memo = Memo()
         self.metastack: list[list[Any]] = []
         self.stack: list[Any] = []
         self.append: Callable[[object], None] = self.stack.append

@@ -101,3 +101,20 @@ def test_the_name_of_a_stub_of_a_stub_without_end() -> None:
 def test_a_name_is_one_line_that_can_be_shown(module: str) -> None:
     found = unpickled(b"\x80\x04" + text(module) + text("x") + b"\x93.", {})
     assert all(name.isprintable() for name in found.unknown)
+
+
+def test_a_byte_that_numbers_an_object_takes_no_more_than_a_pointer() -> None:
+    size = 200_000
+    unpickled(b"\x80\x04]" + b"\x94" * size + b".", NUMPY_TABLE)
+    assert tracemalloc.get_traced_memory()[1] < 20 * size
+
+
+def test_numbers_out_of_turn_are_few() -> None:
+    out_of_turn = b"".join(b"r" + struct.pack("<I", 10**6 + number) for number in range(100_001))
+    assert "out of turn" in refused(b"\x80\x02]" + out_of_turn + b".")
+
+
+def test_objects_come_back_by_any_number() -> None:
+    # Numbers from the end, over each other, and MEMOIZE after them.
+    data = b"\x80\x04(K\x05q\x05K\x00q\x00K\x01q\x01K\x02q\x00K\x09\x94h\x05h\x00h\x01h\x03t."
+    assert unpickled(data, NUMPY_TABLE).value == (5, 0, 1, 2, 9, 5, 2, 1, 9) == pickle.loads(data)
