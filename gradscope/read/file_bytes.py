@@ -6,18 +6,21 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ALLOCATIONGRANULARITY
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gradscope.errors import ForeignFile, UnreadableFile
+from gradscope.read.held_map import CHANGED, WAIT, HeldMap, changed_since, held_map, num_made
 from gradscope.read.memory import is_out_of_memory, needs_more
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Iterator
     from pathlib import Path
 
-    Bytes: TypeAlias = bytes | mmap.mmap
+    Bytes: TypeAlias = bytes | HeldMap
 
+PAGE_BYTES: Final = ALLOCATIONGRANULARITY
+"""A map begins at a multiple of it."""
 HEAD_BYTES: Final = 4096
 """Enough of a file to tell its format."""
 MAPPED_BYTES: Final = 64 << 20
@@ -92,17 +95,9 @@ class Section:
         """
         if size < MAPPED_BYTES:
             return self.read(start, size)
-        import mmap  # noqa: PLC0415  only large files need it
-
         wanted = self.part(start, size)
-        before = wanted.start % mmap.ALLOCATIONGRANULARITY
-        handle = _open(self.path)
-        try:
-            _check(os.fstat(handle), self.stamp, size)
-            mapped = mmap.mmap(handle, before + size, access=mmap.ACCESS_READ, offset=wanted.start - before)
-        finally:
-            os.close(handle)
-        return memoryview(mapped)[before:]
+        before = wanted.start % PAGE_BYTES
+        return memoryview(self._mapped(wanted.start - before, before + size, size))[before:]
 
     def content(self) -> Bytes:
         """All bytes: in memory where they are few, else mapped.
@@ -113,12 +108,13 @@ class Section:
         """
         if self.size < MAPPED_BYTES or self.start:
             return self.read(0, self.size)
-        import mmap  # noqa: PLC0415  only large files need it
+        return self._mapped(0, self.size, 0)
 
+    def _mapped(self, start: int, size: int, wanted: int) -> HeldMap:
         handle = _open(self.path)
         try:
-            _check(os.fstat(handle), self.stamp, 0)
-            return mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
+            _check(os.fstat(handle), self.stamp, wanted)
+            return held_map(self.path, handle, start, size)
         finally:
             os.close(handle)
 
@@ -169,20 +165,29 @@ def reading(path: Path) -> Iterator[None]:
     Raises:
         UnreadableFile: instead of any other exception.
     """
+    before = num_made()
     try:
         yield
-    except UnreadableFile:
-        raise
-    except Foreign as error:
-        raise ForeignFile(path, error.problem, error.advice) from error
-    except Malformed as error:
-        raise UnreadableFile(path, error.problem, error.advice) from error
     except Exception as error:
-        if is_out_of_memory(error):
-            raise UnreadableFile(path, needs_more(), MORE_MEMORY) from error
-        if isinstance(error, OSError):
-            raise UnreadableFile(path, f"cannot be opened: {error.strerror}") from error
-        raise UnreadableFile(path, f"is damaged ({type(error).__name__})", DAMAGED) from error
+        if changed_since(before, path):
+            raise UnreadableFile(path, CHANGED, WAIT) from error
+        if isinstance(error, UnreadableFile):
+            raise
+        raise _told(path, error) from error
+    if changed_since(before, path):
+        raise UnreadableFile(path, CHANGED, WAIT)
+
+
+def _told(path: Path, error: Exception) -> UnreadableFile:
+    if isinstance(error, Foreign):
+        return ForeignFile(path, error.problem, error.advice)
+    if isinstance(error, Malformed):
+        return UnreadableFile(path, error.problem, error.advice)
+    if is_out_of_memory(error):
+        return UnreadableFile(path, needs_more(), MORE_MEMORY)
+    if isinstance(error, OSError):
+        return UnreadableFile(path, f"cannot be opened: {error.strerror}")
+    return UnreadableFile(path, f"is damaged ({type(error).__name__})", DAMAGED)
 
 
 def _open(path: Path) -> int:
@@ -207,7 +212,7 @@ def _open(path: Path) -> int:
 
 def _check(found: os.stat_result, stamp: tuple[int, int], wanted: int) -> None:
     if _stamp(found) != stamp:
-        raise Malformed("changed while it was read", "Try again when it is written completely.")
+        raise Malformed(CHANGED, WAIT)
     on_disk = getattr(found, "st_blocks", found.st_size) * 512
     if wanted > SPARSE_BYTES and on_disk < wanted:
         raise Malformed(f"claims {wanted} bytes where the disk holds {on_disk}")

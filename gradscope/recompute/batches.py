@@ -119,6 +119,7 @@ def batch_at(drawing: Drawing, times: Array, environments: Array) -> Batch:
     stored = _rows(ring.observations, times, environments)
     outcome = _one_step if ring.num_steps == 1 else _many_steps
     found = outcome(ring, normalizer, times, environments)
+    release(actions)
     return Batch(
         observations=_observed(drawing, stored, drawn),
         actions=_tensor(actions[times, environments]),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.errors import NothingReadable, UnreadableFile, UsageError
 from gradscope.judge import crossings
+from gradscope.read.held_map import num_made
 from gradscope.read.memory import needs_more
 from gradscope.records import Report
 from gradscope.run.asked import check_layers, check_slices
@@ -29,6 +30,7 @@ from gradscope.run.listing import (
     OpenedRun,
     broken_steps,
     no_slice,
+    nothing_readable,
     replay_files,
     slice_selectors,
     slices_from,
@@ -61,6 +63,7 @@ def open_run(
     Raises:
         UsageError: a path, the configuration or a slice is wrong.
     """
+    num_maps = num_made()
     places = [Path(path) for path in paths]
     settings = configured(places) if settings is None else settings
     beside = given(settings)
@@ -78,21 +81,7 @@ def open_run(
             runs.append(OpenedRun(files=files, moments=kept, slices=slices))
     leave_out_unnamed(found)
     check_layers(runs, settings)
-    return Opened(found=found, runs=tuple(runs), settings=settings, given=beside)
-
-
-def nothing_readable(report: Report) -> str | None:
-    """One line where no checkpoint, replay or timeline could be read at all; None where one could."""
-    if report.snapshots or report.replays or report.timelines:
-        return None
-    if report.unreadable:
-        first = report.unreadable[0]
-        more = f" (and {len(report.unreadable) - 1} more)" if len(report.unreadable) > 1 else ""
-        return f"{report.path}: nothing could be read: {first.source}: {first.reason}{more}"
-    return (
-        f"{report.path}: no checkpoint, replay buffer or recorder file found "
-        f"(skipped: {len(report.skipped)}). `gradscope formats` lists what can be read."
-    )
+    return Opened(found=found, runs=tuple(runs), settings=settings, given=beside, num_maps=num_maps)
 
 
 def scan_opened(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gradscope.errors import UnreadableFile
 from gradscope.read.file_bytes import MORE_MEMORY
+from gradscope.read.held_map import CHANGED, WAIT, changed_since
 from gradscope.read.memory import is_out_of_memory, needs_more
 from gradscope.records import SnapshotGradient
 from gradscope.run.gradient import snapshot_gradient
@@ -135,6 +136,7 @@ def measured_snapshot(
         return before
     try:
         measured = snapshot_gradient(moment, means, run.slices, names)
+        _check_unchanged(opened, moment)
     except UnreadableFile as error:
         opened.found.add_unreadable(error)
         return None
@@ -153,6 +155,14 @@ def sources(moment: Moment) -> list[Path]:
     records = (moment.checkpoint, moment.recorded, moment.normalizer, moment.rollout)
     found = [each.source for each in records if each is not None]
     return [*found, moment.replay.replay.source] if moment.replay is not None else found
+
+
+def _check_unchanged(opened: Opened, moment: Moment) -> None:
+    """Refuse what was measured on a mapped file that was written at the same time: a mixture of two."""
+    named = opened.settings.replay
+    for source in [*sources(moment), *([named] if named is not None else [])]:
+        if changed_since(opened.num_maps, source):
+            raise UnreadableFile(source, CHANGED, WAIT)
 
 
 @cache

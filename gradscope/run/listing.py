@@ -13,6 +13,7 @@ from gradscope.run.given import Given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gradscope.records import Report
     from gradscope.run.find import Found, RunFiles
     from gradscope.run.inputs import RunSlices
     from gradscope.run.join import Moment
@@ -37,6 +38,8 @@ class Opened:
     settings: Settings
     given: Given = field(default_factory=Given)
     """What ``--replay`` named."""
+    num_maps: int = 0
+    """Files that were mapped into memory before any of these."""
 
 
 def no_slice(name: str, known: RunSlices) -> str:
@@ -97,4 +100,18 @@ def timeline_files(opened: Opened) -> tuple[TimelineFile, ...]:
         TimelineFile(run=run.files.run, source=opened.found.relative(each.source), num_rows=each.num_rows)
         for run in opened.runs
         for each in run.files.timelines
+    )
+
+
+def nothing_readable(report: Report) -> str | None:
+    """One line where no checkpoint, replay or timeline could be read at all; None where one could."""
+    if report.snapshots or report.replays or report.timelines:
+        return None
+    if report.unreadable:
+        first = report.unreadable[0]
+        more = f" (and {len(report.unreadable) - 1} more)" if len(report.unreadable) > 1 else ""
+        return f"{report.path}: nothing could be read: {first.source}: {first.reason}{more}"
+    return (
+        f"{report.path}: no checkpoint, replay buffer or recorder file found "
+        f"(skipped: {len(report.skipped)}). `gradscope formats` lists what can be read."
     )

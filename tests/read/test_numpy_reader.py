@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def test_large_arrays_are_mapped(tmp_path: Path) -> None:
     base: Any = found
     while isinstance(base, np.ndarray):
         base = base.base
-    assert type(base.obj).__name__ == "mmap"
+    assert isinstance(base.obj, mmap.mmap)
     np.testing.assert_array_equal(found[[0, 77, -1], 0], rows[[0, 77, -1]])
 
 
