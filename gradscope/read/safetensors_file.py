@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read import sniff
+from gradscope.read.batch_names import refuse_rows
 from gradscope.read.file_bytes import Malformed, head_or_nothing, reading, section_of
 from gradscope.read.layers import StoredLayer, lazy_layers, lazy_state, parameters
 from gradscope.read.numpy_pickle import checked_shape
@@ -78,6 +79,7 @@ class SafetensorsFile:
         """
         with reading(path):
             content = safetensors_content(section_of(path))
+            refuse_rows(content.tensors)
             weights = parameters(content.tensors)
             if not weights:
                 raise Malformed("holds no weights", "Leave it out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gradscope.read.batch_names import refuse_rows
 from gradscope.read.file_bytes import Foreign
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.pickle_stubs import is_text_keyed, named_entries
@@ -37,8 +38,9 @@ def checkpoint_snapshot(path: Path, archive: TorchArchive, name: str) -> Snapsho
     """The snapshot that an archive holds; ``name`` is the format of a plain one.
 
     Raises:
-        Foreign: it holds neither weights nor gradients.
+        Foreign: it holds neither weights nor gradients, or rows.
     """
+    refuse_rows(named_entries(archive.value))
     content = content_of(archive)
     layers = _layers(content)
     if not layers:

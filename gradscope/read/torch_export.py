@@ -64,13 +64,16 @@ class TorchExport:
         with reading(path):
             members = zip_members(section_of(path))
             entries = _entries(members)
+            layers = _layers(entries)
+            if not layers:
+                raise Foreign(*_without_weights(entries))
             known = known_step(path, {})
             return Snapshot(
                 source=path,
                 format=self.format,
                 step=known.step,
                 step_from=known.step_from,
-                layers=lazy_layers(_layers(entries)),
+                layers=lazy_layers(layers),
                 state=lazy_state(
                     {k: e.tensor for k, e in entries.items() if isinstance(e.tensor, StoredTensor)}
                 ),
@@ -97,9 +100,14 @@ def _entries(members: Mapping[str, Member]) -> Mapping[str, _Entry]:
             raise Malformed(UNKNOWN)
         prefix = f"{model[:MAX_NAME]}." if len(models) > 1 else ""
         found |= {prefix + key: _entry(each, members, folder, pickles) for key, each in described.items()}
-    if not found:
-        raise Foreign("is an exported program without weights", "Save it anew with torch.export.save.")
     return found
+
+
+def _without_weights(entries: Mapping[str, _Entry]) -> tuple[str, str]:
+    """What is wrong, and what to try."""
+    reasons = [each.tensor.reason for each in entries.values() if isinstance(each.tensor, AbsentTensor)]
+    more = f": {next(iter(entries))[:MAX_NAME]} {reasons[0]}" if reasons else ""
+    return f"is an exported program without weights{more}", "Save it anew with torch.export.save."
 
 
 def _json(member: Member) -> Mapping[str, object]:

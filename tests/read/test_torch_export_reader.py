@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -174,3 +175,19 @@ def test_a_name_that_promises_a_program(tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(b"nothing of the kind")
     with pytest.raises(UnreadableFile, match="begins like no known format"):
         reader_of(tmp_path / "m.pt2")
+
+
+def test_a_program_whose_weights_are_no_tensors_says_so(tmp_path: Path) -> None:
+    whole, path = exported(tmp_path / "whole.pt2"), tmp_path / "policy.pt2"
+    pickled = io.BytesIO()
+    torch.save({"no": "tensor"}, pickled)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("weights_config.json"):
+                described = json.loads(content)
+                entries = {key: {**each, "use_pickle": True} for key, each in described["config"].items()}
+                content = json.dumps({**described, "config": entries}).encode()
+            new.writestr(name, pickled.getvalue() if "/data/weights/weight_" in name else content)
+    with pytest.raises(ForeignFile, match=r"without weights: .* is pickled inside"):
+        open_file(path)
