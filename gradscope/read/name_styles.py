@@ -52,7 +52,7 @@ _IS_NO_STEP: Final = (
     re.compile(
         _BEFORE
         + r"(?:seed|s|run|exp|experiment|fold|rank|worker|version|ver|v|trial|env|gpu|job|agent_id|part|"
-        r"shard|lr|gamma|alpha|beta|tau|dim|hidden|layer|head|bs|batch_?size|net|copy)s?[-_=.]?[0-9][0-9.]*"
+        r"shard|fsdp|lr|gamma|alpha|beta|tau|dim|hidden|layer|head|bs|batch_?size|net|copy)s?[-_=.]?[0-9][0-9.]*"
         r"(?:e-?[0-9]+)?(?![0-9a-z])"
     ),
     # Scores: val_loss=0.32, reward_-120.5, acc93.2; and whatever has a decimal point and no unit.

@@ -30,6 +30,19 @@ _NETWORK: Final = re.compile(r".*\..*|(.*_)?(weight|bias)s?", re.DOTALL)
 """Names that a state dict has and a dict of statistics has not."""
 _LOOSE: Final = re.compile(r"(log_)?(alpha|ent_coef|std|temperature)s?|logstd")
 """Parameters that stand alone beside networks."""
+_MOMENTS: Final = frozenset(
+    (
+        "step",
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "momentum_buffer",
+        "square_avg",
+        "grad_avg",
+        "acc_delta",
+    )
+)
+"""An optimizer's state of one parameter; DeepSpeed's shards hold it without an optimizer around it."""
 _COPY: Final = re.compile(
     r"(^|[_.\- ])(ema|targets?|targ|tgt|swa|averaged?|avg|shadow|old|best|teacher)([_.\- ]|$)"
 )
@@ -151,6 +164,8 @@ def _tensors(value: object) -> dict[str, Tensor]:
         elif isinstance(value, dict) and _NETWORK.fullmatch(name) and (reason := _no_tensor(each)):
             found[name] = AbsentTensor(reason=reason)
     # What stands for a tensor counts only beside tensors: a dict of settings may have such names too.
+    if found.keys() <= _MOMENTS:
+        return {}
     return (
         found
         if any(isinstance(each, StoredTensor) for each in found.values())

@@ -46,8 +46,11 @@ class TrainerFolder:
         return folder_format(names_in(path), ()) == self.format
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files of the folder itself: tokenizer and configuration belong to it."""
-        return parts_named(path, (name for name in names_in(path) if not name.startswith(".")))
+        """All files of the folder itself, tokenizer and configuration too, and DeepSpeed's shards of them."""
+        own = parts_named(path, (name for name in names_in(path) if not name.startswith(".")))
+        return own + tuple(
+            shard for folder in _shards(path) for shard in parts_named(folder, names_in(folder))
+        )
 
     def read(self, path: Path) -> Snapshot:
         """Open a checkpoint; no weight is read before its layer is asked for.
@@ -77,9 +80,18 @@ class TrainerFolder:
                 reasons=known.reasons,
                 notes=(
                     *(*known.notes, *found.notes, *log.note()),
+                    *(
+                        f"DeepSpeed's shards in {each.name[:80]} were not opened"
+                        for each in _shards(path)[:1]
+                    ),
                     *inert_note(optimizer.unknown if optimizer else (), TORCH_DETAILS),
                 ),
             )
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Folders of DeepSpeed's own copy of the same checkpoint."""
+    return sorted(each for each in folder.glob("global_step*") if each.is_dir() and not each.is_symlink())
 
 
 def _weights(folder: Path, names: tuple[str, ...]) -> Weights:

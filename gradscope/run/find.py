@@ -119,13 +119,13 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
         source = found.relative(Path(os.fsdecode(error.filename)))
         found.unreadable.append(LeftOut(source=source, reason=f"folder cannot be listed: {error.strerror}"))
 
+    taken: set[Path] = set()
     for parent, folders, names in os.walk(folder, onerror=refuse):
         here = Path(parent)
         for name in sorted(folders):
             if (here / name).is_symlink():
                 reason = folder_link(here / name, folder)
                 found.skipped.append(LeftOut(source=found.relative(here / name), reason=reason))
-        taken: frozenset[Path] = frozenset()
         reader = folder_reader(here)
         if isinstance(reader, FolderReader):
             parts = reader.parts(here)
@@ -133,7 +133,7 @@ def _walk(folder: Path, found: Found) -> Iterator[tuple[Path, tuple[Path, ...]]]
             if reader.is_whole:
                 folders[:] = []
                 continue
-            taken = frozenset(parts)
+            taken.update(parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         files = (here / name for name in sorted(names) if not name.startswith("."))
         yield from ((path, (path,)) for path in files if path not in taken)

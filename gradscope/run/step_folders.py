@@ -24,9 +24,9 @@ def with_step_folders(runs: dict[Path, RunFiles], found: Found) -> Iterable[RunF
     A folder holds a single step where its name says one (step_1000, checkpoint-1000, epoch_3, 1000) and its
     files tell no two steps of their own; a folder that was given as PATH stays a run.
     """
-    for folder in sorted(runs, key=lambda each: len(each.parts), reverse=True):
+    for folder in _deepest_first(runs):
         files, step = runs[folder], step_of_folder(folder.name)
-        if step is None:
+        if step is None or any(each.step_from == FOLDER and each.step != step for each in _steps(files)):
             continue
         own = {each.step for each in _steps(files) if each.step is not None and each.step_from != FOLDER}
         if own - {step}:
@@ -38,6 +38,13 @@ def with_step_folders(runs: dict[Path, RunFiles], found: Found) -> Iterable[RunF
             _move(files, _run_of(folder.parent, runs, found, files))
             del runs[folder]
     return runs.values()
+
+
+def _deepest_first(runs: dict[Path, RunFiles]) -> Iterator[Path]:
+    """Also folders that become runs on the way: checkpoint-10/global_step10/."""
+    deepest = max((len(folder.parts) for folder in runs), default=0)
+    for depth in range(deepest, 0, -1):
+        yield from sorted(folder for folder in runs if len(folder.parts) == depth)
 
 
 def _run_of(folder: Path, runs: dict[Path, RunFiles], found: Found, like: RunFiles) -> RunFiles:
