@@ -28,8 +28,8 @@ MAX_ENTRIES: Final = 100
 MAX_CONTAINERS: Final = 20_000
 _NETWORK: Final = re.compile(r".*\..*|(.*_)?(weight|bias)s?", re.DOTALL)
 """Names that a state dict has and a dict of statistics has not."""
-_LOOSE: Final = re.compile(r"(log_)?(alpha|ent_coef|std|temperature)s?|logstd")
-"""Parameters that stand alone beside networks."""
+_LOOSE: Final = re.compile(r"(log_)?(alpha|ent_coef|std|temp(erature)?)s?|logstd")
+"""Parameters that stand alone beside networks, or in a module of their own (d3rlpy)."""
 _MOMENTS: Final = frozenset(
     (
         "step",
@@ -190,7 +190,7 @@ def _is_network(path: Path, own: Mapping[str, Tensor], value: object) -> bool:
     """A top-level dict of nothing but tensors is one, whatever its names; below, names decide."""
     if any(_NETWORK.fullmatch(name) for name in own):
         return True
-    if path and (path[-1] in WEIGHT_KEYS or path[-1].isdigit()):
+    if path and (path[-1] in WEIGHT_KEYS or path[-1].isdigit() or _LOOSE.fullmatch(path[-1])):
         return True
     return len(path) == 0 and not any(isinstance(each, (dict, Stub)) for _, each in _inner(path, value))
 

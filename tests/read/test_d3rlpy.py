@@ -125,3 +125,15 @@ def test_a_configuration_that_tells_no_algorithm(config: object, tmp_path: Path)
     value = pickle.loads((D3RLPY / "dead/model_10.d3").read_bytes())
     (tmp_path / "model_10.d3").write_bytes(pickle.dumps({**value, "config": config}))
     assert open_file(tmp_path / "model_10.d3").algorithm is None
+
+
+@pytest.mark.parametrize("run", ["sac", "dead"])
+def test_save_model_holds_the_same_as_save(run: str) -> None:
+    whole: Any = open_file(D3RLPY / run / "model_10.d3")
+    model: Any = open_file(D3RLPY / run / "model_10.pt")
+    # The only network of a file needs no prefix.
+    prefix = "" if run == "sac" else "q_funcs."
+    assert {prefix + name for name in model.layers} == set(whole.layers)
+    for name, layer in model.layers.items():
+        np.testing.assert_array_equal(layer.weight, whole.layers[prefix + name].weight)
+        assert layer.moments.keys() == whole.layers[prefix + name].moments.keys()
