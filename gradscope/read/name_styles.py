@@ -22,13 +22,15 @@ _EPOCH: Final = re.compile(_BEFORE + r"(?:epoch|ep|episode|eps)s?" + _NUMBER)
 _COUNTED: Final = re.compile(
     rf"(?:^|[^a-z0-9.])({_DIGITS}{_UNIT})[-_]?(?:frame|iteration|iter|update|epoch|episode)s?(?![a-z=])"
 )
+_EPOCH_AND_STEP: Final = re.compile(r"^(?:checkpoint_([0-9]+)_|ep([0-9]+)-ba)([0-9]+)(?![0-9.])")
+"""checkpoint_2_500 (fairseq, Sample Factory), ep1-ba100-rank0 (Composer): the second number is finer."""
 _TRAILING: Final = re.compile(rf"(?:^|[-_=.])([0-9]+(?:\.[0-9]+(?=[km]|e[0-9]))?{_UNIT})$")
 _LEADING: Final = re.compile(r"^([0-9]+)[-_][a-z]")
 _MOST_WORDS: Final = 2
 """Before what a folder counts: rl_model_2000_steps; a longer name tells of other things first."""
 _GLUED: Final = re.compile(r"[a-z][0-9]")
-_ONLY_DIGITS: Final = re.compile(r"([0-9]{3,})$")
-"""Of a folder; 0, 1, 2 are seeds or trials rather than steps."""
+_ONLY_DIGITS: Final = re.compile(r"([0-9]{3,})$|([0-9]+)_(?:checkpoint|finish|except)$")
+"""Of a folder; 0, 1, 2 are seeds or trials rather than steps. Words of PFRL tell that they are none."""
 _IS_NO_STEP: Final = (
     # Dates and times of day: 2024-05-01_12-30, 20240501T123000, May01_12-30-05.
     re.compile(
@@ -87,6 +89,9 @@ def told_by(name: str, *, is_folder: bool = False) -> Told | None:
     for pattern in (_STEPS, _STEP):
         if (found := pattern.search(stem)) and not (is_folder and _is_aside(stem, found)):
             return _told(found[1], is_explicit=True)
+    both = _EPOCH_AND_STEP.search(stem)
+    if both and _size(both[1] or both[2]) <= _size(both[3]):
+        return _told(both[3], is_explicit=True)
     for pattern in _IS_NO_STEP:
         stem = pattern.sub("_", stem)
     stem = stem.rstrip("-_. ")
@@ -97,9 +102,15 @@ def told_by(name: str, *, is_folder: bool = False) -> Told | None:
             return _told(found[1], is_explicit=is_explicit, counts_something=not is_model)
     if is_folder:
         found = _ONLY_DIGITS.match(stem)
-        return _told(found[1], is_explicit=False) if found else None
+        return _told(found[1] or found[2], is_explicit=False) if found else None
     found = _TRAILING.search(stem) or _LEADING.search(stem)
     return _told(found[1], is_explicit=False, counts_something=False) if found else None
+
+
+def _size(digits: str) -> tuple[int, str]:
+    """Orders numbers: Python refuses to read one of thousands of digits."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
 
 
 def _is_aside(stem: str, found: re.Match[str]) -> bool:

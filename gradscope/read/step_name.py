@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 MAX_STEP: Final = 10**15
 """No training counts beyond it; a larger number is an id or damage."""
-CONTENT_KEYS: Final = ("num_timesteps", "global_step", "step", "timesteps", "iteration", "iter", "epoch")
+CONTENT_KEYS: Final = (
+    *("num_timesteps", "global_step", "global_steps", "env_steps", "step", "timesteps", "timestep"),
+    *("train_step", "num_updates", "iteration", "iter", "iter_num", "last_iter", "epoch"),
+)
 """Keys a checkpoint's own dictionary may tell its step under, the most telling first."""
 FOLDER: Final = "folder"
 """``step_from`` of a file whose folder's name tells the step."""
