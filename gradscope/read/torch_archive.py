@@ -29,7 +29,7 @@ TORCH_DETAILS: Final = re.compile(
     r"torch\.(\w+Storage|storage\.\w+|device|Size|strided|per_\w+_affine|Tensor"
     r"|(b?float|u?int|complex|q|bool|bits)\w*|half|double|long)"
     r"|torch\.serialization\._get_layout|torch\._(utils|tensor)\._rebuild_\w+|torch\.nn\.parameter\.\w+"
-    r"|numpy\.ndarray|(__)?builtin(s|__)\.set"
+    r"|numpy\.ndarray|(__)?builtin(s|__)\.set|tensordict\._td\.TensorDict"
 )
 """Names that the contents of honest checkpoints refer to."""
 CONSTANTS: Final = "constants.pkl"

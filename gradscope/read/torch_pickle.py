@@ -63,6 +63,7 @@ class TorchTable:
             ("torch._tensor", "_rebuild_from_type_v2"): self._of_type,
             ("torch._tensor", "_rebuild_from_type"): self._of_type,
             ("torch", "Size"): _first,
+            ("tensordict._reductions", "_make_td"): _tensordict,
         }
 
     def _tensor(
@@ -108,6 +109,15 @@ class TorchTable:
 
 def _first(given: Sequence[object]) -> object:
     return given[0]
+
+
+def _tensordict(given: Sequence[object]) -> object:
+    """The entries of a TensorDict: its class and its attributes are given."""
+    attributes = given[1]
+    entries = attributes.get("_tensordict") if isinstance(attributes, dict) else None
+    if not isinstance(entries, dict):
+        raise Malformed("has a TensorDict without entries")
+    return entries
 
 
 def _uninitialised(_: Sequence[object]) -> AbsentTensor:

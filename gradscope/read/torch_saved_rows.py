@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradscope.read.array_weights import Held, InMemory, is_parameter_name
 from gradscope.read.columns import Room
 from gradscope.read.held_rows import held_replay, replay_names
 from gradscope.read.numpy_pickle import Rebuilt, as_array
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
-from gradscope.read.rows import named_rows
+from gradscope.read.rows import DONES, REWARDS, TERMINATIONS, TIMEOUTS, USUAL, named_rows
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.transition_rows import MAX_FIELDS, is_sequence, transition_columns
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from gradscope.records import Replay
 
 
+_OUTCOMES: Final = {each for name in (REWARDS, DONES, TERMINATIONS, TIMEOUTS) for each in USUAL[name]}
+
+
 def saved_replay(path: Path, format_name: str, value: object, keys: Mapping[str, str]) -> Replay | None:
     """A replay where what was saved is one, by its names or its rows; None for a checkpoint.
 
@@ -29,12 +32,22 @@ def saved_replay(path: Path, format_name: str, value: object, keys: Mapping[str,
     """
     if is_sequence(value):
         return _listed(path, format_name, value, keys)
-    named = _distinct(value if is_text_keyed(value) else attributes(value))
+    named = _without_next(_distinct(value if is_text_keyed(value) else attributes(value)))
     entries = {name: _entry(each) for name, each in named.items()}
     entries = {name: each for name, each in entries.items() if each is not None}
     if any(map(_is_model, named.items())) or not replay_names(entries, keys):
         return None
     return held_replay(path, format_name, entries, keys)
+
+
+def _without_next(named: Mapping[str, object]) -> Mapping[str, object]:
+    """Rows of torchrl as others name them: what an action led to, rewards too, lies below ``next``."""
+    following = named.get("next")
+    if not is_text_keyed(following):
+        return named
+    own = {key: each for key, each in named.items() if key != "next"}
+    # done beside the action says whether the row before ended.
+    return own | {key if key in _OUTCOMES else f"next_{key}": each for key, each in following.items()}
 
 
 def _is_model(entry: tuple[str, object]) -> bool:
