@@ -32,13 +32,17 @@ def open_snapshot(path: str | Path) -> Snapshot:
     return record
 
 
-def open_replay(path: str | Path) -> Replay:
+def open_replay(path: str | Path, keys: Mapping[str, str] | None = None) -> Replay:
     """Open one replay buffer: its valid rows, in order of collection.
+
+    Args:
+        path: a file, or a folder that is one buffer.
+        keys: usual name -> the file's own, as ``--replay-keys``: {"observations": "frames"}.
 
     Raises:
         UnreadableFile: it cannot be read, or it is something else.
     """
-    record = open_file(Path(path))
+    record = open_file(Path(path), keys)
     if not isinstance(record, Replay):
         raise UnreadableFile(Path(path), f"holds a {type(record).__name__}, not a replay buffer")
     return record

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gradscope import open_replay
 from gradscope.errors import UnreadableFile
 from gradscope.read import open_file
 from gradscope.read.table_columns import chosen
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 def test_entries_are_named_by_any_usual_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "odd.npz"
     np.savez(path, foo=np.arange(6.0).reshape(3, 2), t=np.array([0, 0, 1]))
-    replay = open_file(path, {name: "foo", "ends": "t"})
-    assert isinstance(replay, Replay)
+    replay = open_replay(path, {name: "foo", "ends": "t"})
     assert replay.observations[""].ravel().tolist() == [0, 1, 2, 3, 4, 5]
     assert replay.ends is not None
     assert replay.ends.ravel().tolist() == [0, 0, 1]
