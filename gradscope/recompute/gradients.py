@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,7 +18,7 @@ from gradscope.recompute.losses import choices_of, clipping_of, number_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
-from gradscope.recompute.results import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, OverBatches, Refusal
 from gradscope.recompute.ring_checks import CHOOSERS
 from gradscope.recompute.support import losses_of, num_idle, optimizer_problem
 from gradscope.recompute.trainee_plain import plain_trainee
@@ -26,10 +26,7 @@ from gradscope.recompute.trainee_plain import plain_trainee
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from numpy.typing import NDArray
-
     from gradscope.recompute.batches import Batch
-    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Losses
     from gradscope.recompute.networks import Parameters
@@ -40,41 +37,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recomputed:
+class Recomputed(OverBatches[Drawing]):
     """Gradients of a checkpoint's own weights; nothing is computed before batches are asked for."""
 
-    layers: tuple[str, ...]
-    """Those that get gradients, in file order."""
-    drawing: Drawing
-    layer_reasons: Mapping[str, str]
-    """Layers that get none, each with its reason."""
-    reasons: Mapping[str, str]
-    """What else to know: policy_delay, target_network, learning_rate, replay."""
-    modules: Mapping[str, str] = field(default_factory=dict)
-    """Type of the module that owns a layer (MultiheadAttention, ...), where it matters for its zeros."""
     _losses: Losses
     _parameters: Mapping[str, torch.Tensor]
     _step: CriticStep | None
     _algorithm: str
     _entropy_setting: object = field(default=None)
     _training: Training
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-        return self.drawing.batch_size
-
-    @property
-    def seed(self) -> int:
-        """As given to set_random_seed."""
-        return self.drawing.seed
-
-    def intervened(
-        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
-    ) -> Recomputed:
-        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
-        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
-        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -15,11 +15,11 @@ from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.on_policy_fresh import fresh_policy
 from gradscope.recompute.recurrent_batches import recurrent_batches
-from gradscope.recompute.results import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, OverBatches, Refusal
 from gradscope.recompute.rollout_batches import batches
 from gradscope.recompute.rollout_checks import check_algorithm, check_observations, check_states
 from gradscope.recompute.rollout_doubt import doubt
-from gradscope.recompute.rollout_drawing import rollout_drawing
+from gradscope.recompute.rollout_drawing import RolloutDrawing, rollout_drawing
 from gradscope.recompute.rollout_support import on_policy_of
 from gradscope.recompute.trainee_plain import plain_trainee
 
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.random import RandomState
-    from numpy.typing import NDArray
 
-    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import OnPolicy
     from gradscope.recompute.rollout_batches import RolloutBatch
-    from gradscope.recompute.rollout_drawing import RolloutDrawing
     from gradscope.recompute.rollout_trusted import TrustedRollout
     from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.user_code import UserCode
@@ -45,48 +42,13 @@ MAX_LOG_STD: Final = 80
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RecomputedRollout:
+class RecomputedRollout(OverBatches[RolloutDrawing]):
     """Gradients of a checkpoint's own weights; the same surface as ``Recomputed``."""
 
-    layers: tuple[str, ...]
-    """Those that get gradients, in file order."""
-    layer_reasons: Mapping[str, str] = field(default_factory=dict)
-    """Layers that get none: the losses reach every parameter of these policies."""
-    reasons: Mapping[str, str]
-    """What else to know: batches, batch_size, rollout."""
-    modules: Mapping[str, str] = field(default_factory=dict)
-    _drawing: RolloutDrawing
     _losses: OnPolicy
     _parameters: Parameters
     _settings: Mapping[str, object]
     _training: Training
-
-    @property
-    def num_batches(self) -> int:
-        """Mini-batches."""
-        return self._drawing.num_batches
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a mini-batch."""
-        return self._drawing.batch_size
-
-    @property
-    def seed(self) -> int:
-        """As given to set_random_seed."""
-        return self._drawing.seed
-
-    @property
-    def drawing(self) -> RolloutDrawing:
-        """Which mini-batches are drawn."""
-        return self._drawing
-
-    def intervened(
-        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
-    ) -> RecomputedRollout:
-        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
-        drawing = replace(self._drawing, num_batches=num_batches, change=change, allowed=allowed)
-        return replace(self, _drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One mini-batch after the other, from the same seed at every call; weights never change.
@@ -95,7 +57,7 @@ class RecomputedRollout:
         be clipped, which is the intervention's doing and not the inputs'.
         """
         for one in self._drawn():
-            is_changed = self._drawing.change is not None
+            is_changed = self.drawing.change is not None
             own = self._collected(self._parameters, one) if is_changed else one
             yield self._gradients(self._parameters, own)
 
@@ -134,7 +96,7 @@ class RecomputedRollout:
         return replace(one, values=values, log_probs=log_probs)
 
     def _drawn(self) -> Iterator[RolloutBatch]:
-        return drawn(self._drawing, draws(self.seed).rows)
+        return drawn(self.drawing, draws(self.seed).rows)
 
     def _gradients(self, parameters: Parameters, one: RolloutBatch) -> BatchGradients:
         own_weights(parameters)
@@ -204,7 +166,7 @@ def _rebuilt(
     return RecomputedRollout(
         layers=losses.names,
         reasons={**reasons, **note},
-        _drawing=drawing,
+        drawing=drawing,
         _losses=losses,
         _parameters=parameters,
         _settings=drawing.rollout.settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -11,9 +11,10 @@ from gradscope.errors import UsageError
 from gradscope.recompute.batches import draws
 from gradscope.recompute.fresh import networks_per_batch
 from gradscope.recompute.networks import Mismatch
-from gradscope.recompute.results import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, OverBatches, Refusal
 from gradscope.recompute.rollout_checks import check_observations
 from gradscope.recompute.rollout_doubt import doubt
+from gradscope.recompute.rollout_drawing import RolloutDrawing
 from gradscope.recompute.rollout_gradients import drawn
 from gradscope.recompute.rollout_live import judged, live_on_policy, loaded_policy
 from gradscope.recompute.rollout_support import distribution_of, settings_of
@@ -28,16 +29,12 @@ from gradscope.settings import MAX_SEED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from numpy.typing import NDArray
-
     from gradscope.recompute.batches import Draws
-    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.losses import Gradients
     from gradscope.recompute.networks import Parameters
     from gradscope.recompute.on_policy import OnPolicy
     from gradscope.recompute.rollout_batches import RolloutBatch
-    from gradscope.recompute.rollout_drawing import RolloutDrawing
     from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.live import Live, Recipe
     from gradscope.recompute.trusted.user_code import UserCode
@@ -47,48 +44,14 @@ SDE: Final = "state-dependent exploration (gSDE) is not recomputed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrustedRollout:
+class TrustedRollout(OverBatches[RolloutDrawing]):
     """Gradients of a checkpoint's own weights; the same surface as ``Recomputed``."""
 
-    layers: tuple[str, ...]
-    """Those that got a gradient in the first batch, in file order."""
-    layer_reasons: Mapping[str, str]
-    reasons: Mapping[str, str]
-    modules: Mapping[str, str]
-    """Type of the module that owns each layer."""
-    _drawing: RolloutDrawing
     _guest: Guest
     _recipe: Recipe
     _losses: OnPolicy
     _live: Live
     _training: Training
-
-    @property
-    def num_batches(self) -> int:
-        """Mini-batches."""
-        return self._drawing.num_batches
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a mini-batch."""
-        return self._drawing.batch_size
-
-    @property
-    def seed(self) -> int:
-        """As given to set_random_seed."""
-        return self._drawing.seed
-
-    @property
-    def drawing(self) -> RolloutDrawing:
-        """Which mini-batches are drawn."""
-        return self._drawing
-
-    def intervened(
-        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
-    ) -> TrustedRollout:
-        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
-        drawing = replace(self._drawing, num_batches=num_batches, change=change, allowed=allowed)
-        return replace(self, _drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One mini-batch after the other, from the same seed at every call; weights never change.
@@ -99,8 +62,8 @@ class TrustedRollout:
             UsageError: the user's code failed on a later batch.
         """
         chance, aside = draws(self.seed), draws(self.seed)
-        for one in drawn(self._drawing, chance.rows):
-            is_changed = self._drawing.change is not None
+        for one in drawn(self.drawing, chance.rows):
+            is_changed = self.drawing.change is not None
             # Its chance is not that of the gradients, which stay comparable with those as they were.
             own = self._collected(self._losses, self._live, one, aside) if is_changed else one
             yield self._gradients(self._losses, self._live, own, chance)
@@ -112,7 +75,7 @@ class TrustedRollout:
             UsageError: the user's code failed.
         """
         again = networks_per_batch(self.num_batches)
-        for place, one in enumerate(drawn(self._drawing, draws(self.seed).rows)):
+        for place, one in enumerate(drawn(self.drawing, draws(self.seed).rows)):
             for number in range(place * again, (place + 1) * again):
                 chance = draws((self.seed + number) % (MAX_SEED + 1))
                 here, losses = self._fresh(chance)
@@ -128,7 +91,7 @@ class TrustedRollout:
         try:
             with self._guest.turn(), borrowed(chance.noise, chance.rows):
                 here = loaded_policy(self._training, self._recipe)
-                losses = live_on_policy(self._drawing, here)
+                losses = live_on_policy(self.drawing, here)
                 return trusted_trainee(self._training, self._guest, here, losses, here.own)
         except (GuestFailed, Mismatch) as problem:
             raise UsageError(str(problem)) from problem
@@ -151,7 +114,7 @@ class TrustedRollout:
                 here = live(self._recipe.made())
         except GuestFailed as problem:
             raise UsageError(str(problem)) from problem
-        return here, live_on_policy(self._drawing, here)
+        return here, live_on_policy(self.drawing, here)
 
     def _gradients(self, losses: OnPolicy, here: Live, one: RolloutBatch, chance: Draws) -> BatchGradients:
         try:
@@ -215,7 +178,7 @@ def _draft(
         layer_reasons={},
         reasons=reasons,
         modules=module_types(here.policy),
-        _drawing=drawing,
+        drawing=drawing,
         _guest=guest,
         _recipe=made,
         _losses=live_on_policy(drawing, here),
@@ -228,7 +191,7 @@ def _tried(draft: TrustedRollout) -> TrustedRollout | Refusal:
     """The first batch tells whose weights these are, which layers get gradients, and if the code runs."""
     here, guest, losses = draft._live, draft._guest, draft._losses  # noqa: SLF001  its own module
     chance = draws(draft.seed)
-    one = next(drawn(draft._drawing, chance.rows))  # noqa: SLF001
+    one = next(drawn(draft.drawing, chance.rows))
     values, _, _ = judged(guest, losses, here, one, chance)
     note = doubt(values, one)
     if isinstance(note, Refusal):

@@ -108,7 +108,7 @@ class RolloutFeed:
 
     def latest(self, found: Any) -> Any:
         """On the last rollout."""
-        return replace(found, _drawing=replace(self.drawings[-1], num_batches=found.drawing.num_batches))
+        return replace(found, drawing=replace(self.drawings[-1], num_batches=found.drawing.num_batches))
 
 
 def _collected(drawing: RolloutDrawing, arm: Arm, drawn: Draws) -> RolloutDrawing:

@@ -14,7 +14,7 @@ from gradscope.recompute.losses import choices_of, clipping_of
 from gradscope.recompute.networks import Mismatch
 from gradscope.recompute.observation_checks import check_originals
 from gradscope.recompute.reasons import reasons_of, without_actor
-from gradscope.recompute.results import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, OverBatches, Refusal
 from gradscope.recompute.ring_checks import check_drawing
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
@@ -28,10 +28,7 @@ from gradscope.settings import MAX_SEED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from numpy.typing import NDArray
-
     from gradscope.recompute.batches import Batch, Draws
-    from gradscope.recompute.changes import Change
     from gradscope.recompute.inputs import Training
     from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.user_code import UserCode
@@ -40,37 +37,13 @@ SDE: Final = "state-dependent exploration (gSDE) is not recomputed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RecomputedPolicy:
+class RecomputedPolicy(OverBatches[Drawing]):
     """Gradients of a checkpoint's own weights through the library's policy and the user's code."""
 
-    layers: tuple[str, ...]
-    """Those that got a gradient in the first batch, in file order."""
-    drawing: Drawing
-    layer_reasons: Mapping[str, str]
-    reasons: Mapping[str, str]
-    modules: Mapping[str, str]
-    """Type of the module that owns each layer."""
     _training: Training
     _guest: Guest
     _recipe: Recipe
     _state: State
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-        return self.drawing.batch_size
-
-    @property
-    def seed(self) -> int:
-        """As given to set_random_seed."""
-        return self.drawing.seed
-
-    def intervened(
-        self, *, num_batches: int, change: Change | None = None, allowed: NDArray[Any] | None = None
-    ) -> RecomputedPolicy:
-        """The same weights and draws on changed inputs, or on rows of ``allowed`` numbers only."""
-        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
-        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change.

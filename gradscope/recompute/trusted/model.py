@@ -17,7 +17,7 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.recompute.fresh import networks_per_batch
-from gradscope.recompute.results import BatchGradients, Refusal
+from gradscope.recompute.results import BatchGradients, OverBatches, Refusal
 from gradscope.recompute.trusted.chance import borrowed
 from gradscope.recompute.trusted.guest import Guest, GuestFailed
 from gradscope.recompute.trusted.model_drawing import OBSERVATIONS, ModelDrawing, entries, num_rows
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradscope.recompute.changes import Change
     from gradscope.recompute.trainee import Trainee
     from gradscope.recompute.trusted.model_source import Saved
     from gradscope.recompute.trusted.user_model import UserModel
@@ -46,40 +45,11 @@ ALL_ROWS: Final = "all rows of the batch file are one batch"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RecomputedModel:
+class RecomputedModel(OverBatches[ModelDrawing]):
     """Gradients of a checkpoint's weights on rows of a batch file."""
 
-    layers: tuple[str, ...]
-    """Those that got a gradient in the first batch, as the checkpoint names them, in file order."""
-    layer_reasons: Mapping[str, str]
-    reasons: Mapping[str, str]
-    modules: Mapping[str, str]
-    """Type of the module that owns each layer."""
-    drawing: ModelDrawing
     _source: ModelSource
     _user: UserModel
-
-    @property
-    def num_batches(self) -> int:
-        """Batches."""
-        return self.drawing.num_batches
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-        return self.drawing.batch_size
-
-    @property
-    def seed(self) -> int:
-        """Of torch's and numpy's random states."""
-        return self.drawing.seed
-
-    def intervened(
-        self, *, num_batches: int, change: Change | None = None, allowed: Array | None = None
-    ) -> RecomputedModel:
-        """The same weights and draws on changed observations, or on rows of ``allowed`` numbers only."""
-        drawing = replace(self.drawing, num_batches=num_batches, change=change, allowed=allowed)
-        return replace(self, drawing=drawing)
 
     def batches(self) -> Iterator[BatchGradients]:
         """One batch after the other, from the same seed at every call; weights never change.
