@@ -1,0 +1,29 @@
+"""Bad files of every reader as a user meets them, where a reader once said too little or the wrong thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from gradscope.read import open_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("size", [123, 640, 896, 1152, 1408, 640 + 65536])
+def test_a_header_may_have_any_length(size: int, tmp_path: Path) -> None:
+    """The length is the file's first bytes: those of 640 are a pickle's, those of 123 an open brace."""
+    own = {"weight": torch.arange(6.0).reshape(2, 3)}
+    whole = save(own)
+    length = int.from_bytes(whole[:8], "little")
+    header, data = whole[8 : 8 + length], whole[8 + length :]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + header.ljust(size) + data)
+    record = open_file(path)
+    assert record.format == "safetensors"
+    np.testing.assert_array_equal(record.layers["weight"].weight, own["weight"].numpy())
