@@ -14,7 +14,7 @@ from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.torch_module import module_tensors
 from gradscope.read.torch_pickle import TorchTable
 from gradscope.read.torch_storage import ZipStorages
-from gradscope.read.zip_members import wanted, zip_members
+from gradscope.read.zip_members import all_members, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +54,11 @@ def torch_archive(archive: Section) -> TorchArchive:
         Malformed: no torch archive, damaged, or a part of it lies out of bounds.
         OSError: the file cannot be opened any more.
     """
-    members = zip_members(archive)
+    everything = all_members(archive)
+    members = {name: each for name, each in everything.items() if each.is_stored}
     roots = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if not roots and any(name.endswith("/data.pkl") for name in everything):
+        raise Malformed("is a torch archive packed anew, with compression", "Pack it without: zip -0.")
     if len(roots) != 1:
         raise Malformed(f"is no torch archive: {len(roots)} of its members are a data.pkl")
     folder = roots[0].removesuffix("data.pkl")

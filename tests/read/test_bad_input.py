@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from samples_folders import small_network
 
+from gradscope.errors import UnreadableFile
 from gradscope.read import open_file
 
 if TYPE_CHECKING:
@@ -27,3 +30,20 @@ def test_a_header_may_have_any_length(size: int, tmp_path: Path) -> None:
     record = open_file(path)
     assert record.format == "safetensors"
     np.testing.assert_array_equal(record.layers["weight"].weight, own["weight"].numpy())
+
+
+def repacked(path: Path, method: int, lost: str = "") -> Path:
+    """The zip with its members packed by ``method``, without those whose name ends with ``lost``."""
+    target = path.with_name(f"repacked{path.suffix}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", method) as new:
+        for name in old.namelist():
+            if not lost or not name.endswith(lost):
+                new.writestr(name, old.read(name))
+    return target
+
+
+def test_a_compressed_torch_archive_is_called_compressed(tmp_path: Path) -> None:
+    torch.save(small_network().state_dict(), tmp_path / "c.pt")
+    with pytest.raises(UnreadableFile, match="packed anew, with compression"):
+        open_file(repacked(tmp_path / "c.pt", zipfile.ZIP_DEFLATED))
+    assert open_file(repacked(tmp_path / "c.pt", zipfile.ZIP_STORED)).layers
