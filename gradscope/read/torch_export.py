@@ -21,7 +21,7 @@ from gradscope.read.step_name import known_step
 from gradscope.read.stored_tensor import ITEM_BYTES, AbsentTensor, StoredTensor, spanned
 from gradscope.read.torch_archive import torch_archive
 from gradscope.read.torch_checkpoint import absent_layer, absent_notes
-from gradscope.read.zip_members import wanted, zip_members
+from gradscope.read.zip_members import all_members, wanted
 from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class TorchExport:
             UnreadableFile: damaged, or no weights in it.
         """
         with reading(path):
-            members = zip_members(section_of(path))
-            entries = _entries(members)
+            entries = _entries(all_members(section_of(path)))
             layers = _layers(entries)
             if not layers:
                 raise Foreign(*_without_weights(entries))
@@ -88,11 +87,12 @@ class _Entry:
     is_parameter: bool
 
 
-def _entries(members: Mapping[str, Member]) -> Mapping[str, _Entry]:
+def _entries(everything: Mapping[str, Member]) -> Mapping[str, _Entry]:
     """Weights by their names in the exported program's state_dict()."""
+    members = {name: each for name, each in everything.items() if each.is_stored}
     found: dict[str, _Entry] = {}
     pickles: dict[str, object] = {}
-    models = {each[1]: name for name in members if (each := _CONFIG.fullmatch(name))}
+    models = {each[1]: name for name in everything if (each := _CONFIG.fullmatch(name))}
     for model, name in models.items():
         folder = name.rpartition("/")[0]
         described = _json(wanted(members, name)).get("config")
@@ -100,6 +100,8 @@ def _entries(members: Mapping[str, Member]) -> Mapping[str, _Entry]:
             raise Malformed(UNKNOWN)
         prefix = f"{model[:MAX_NAME]}." if len(models) > 1 else ""
         found |= {prefix + key: _entry(each, members, folder, pickles) for key, each in described.items()}
+    if not models and any("/data/weights/" in name for name in everything):
+        raise Malformed("holds weights without the file that describes them, *_weights_config.json")
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 from samples_folders import small_network
+from samples_torch import exported_file
 
 from gradscope.errors import UnreadableFile
 from gradscope.read import open_file
@@ -47,3 +48,18 @@ def test_a_compressed_torch_archive_is_called_compressed(tmp_path: Path) -> None
     with pytest.raises(UnreadableFile, match="packed anew, with compression"):
         open_file(repacked(tmp_path / "c.pt", zipfile.ZIP_DEFLATED))
     assert open_file(repacked(tmp_path / "c.pt", zipfile.ZIP_STORED)).layers
+
+
+@pytest.mark.parametrize(
+    ("method", "lost", "told"),
+    [
+        (zipfile.ZIP_DEFLATED, "", "lacks the uncompressed member"),
+        (zipfile.ZIP_STORED, "_weights_config.json", "without the file that describes them"),
+    ],
+)
+def test_an_exported_program_whose_weights_are_out_of_reach_is_damaged(
+    method: int, lost: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnreadableFile, match=told) as caught:
+        open_file(repacked(exported_file(tmp_path, None), method, lost))
+    assert type(caught.value) is UnreadableFile

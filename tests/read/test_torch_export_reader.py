@@ -154,7 +154,7 @@ def test_an_expanded_weight_is_never_made(tmp_path: Path) -> None:
 def test_a_program_without_weights(tmp_path: Path) -> None:
     with pytest.raises(ForeignFile, match="an exported program without weights"):
         open_file(exported(tmp_path / "m.pt2", nn.ReLU()))
-    with pytest.raises(ForeignFile, match="an exported program without weights"):
+    with pytest.raises(UnreadableFile, match="without the file that describes them"):
         open_file(altered(tmp_path, lambda content: content.pop(CONFIG)))
 
 
