@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradscope.read.stored_tensor import StoredTensor
+    from gradscope.read.torch_archive import TorchArchive
     from gradscope.read.zip_members import Member
 
     Tensors = Mapping[str, StoredTensor]
@@ -40,6 +41,9 @@ _ONLINE: Final[Mapping[str, tuple[str, ...]]] = {
     "policy.": ("q_net.", "quantile_net.", ""),
 }
 """Prefix of an optimizer's file to prefixes of the parameters it may move."""
+_VARIABLES: Final = "pytorch_variables.pth"
+_PARTS: Final = (*(prefix + _OPTIMIZER for prefix in _ONLINE), f"ent_coef_{_OPTIMIZER}", _VARIABLES)
+"""What is read beside the policy, where it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +68,19 @@ class Sb3Zip:
             policy = torch_archive(wanted(members, "policy.pth").section())
             known = known_step(path, {_STEP: data[_STEP]} if _STEP in data else {})
             algorithm, tensors = algorithm_of(data), tensors_of(policy.value)
+            parts = {name: torch_archive(members[name].section()) for name in _PARTS if name in members}
+            unknown = dict.fromkeys(name for each in (policy, *parts.values()) for name in each.unknown)
             return Snapshot(
                 source=path,
                 format=self.format,
                 step=known.step,
                 step_from=known.step_from,
-                layers=lazy_layers(_layers(members, tensors)),
+                layers=lazy_layers(_layers(parts, tensors)),
                 state=lazy_state(tensors),
                 algorithm=algorithm,
                 clipping=_clipping(algorithm),
                 reasons=known.reasons,
-                notes=known.notes + inert_note(policy.unknown, TORCH_DETAILS),
+                notes=known.notes + inert_note(tuple(unknown), TORCH_DETAILS),
             )
 
 
@@ -94,16 +100,16 @@ def _clipping(algorithm: str | None) -> Clipping:
     return Clipping(reasons={"clip_coefficient": reason, "norm_before_clip": NO_GRADIENTS})
 
 
-def _layers(members: Mapping[str, Member], policy: Tensors) -> Sequence[StoredLayer]:
+def _layers(parts: Mapping[str, TorchArchive], policy: Tensors) -> Sequence[StoredLayer]:
     named = {name: tensor for name, tensor in parameters(policy).items() if not _is_target(name)}
     if not named:
         raise Malformed("has a policy without weights")
     once = _without_twins(named)
-    optimizers = _policy_moments(members, parameters(policy), named, once)
-    entropy = _entropy(members)
+    optimizers = _policy_moments(parts, parameters(policy), named, once)
+    entropy = _entropy(parts)
     if entropy:
         once = {**once, **entropy}
-        optimizers += _own_moments(members, f"ent_coef_{_OPTIMIZER}", [entropy])
+        optimizers += _own_moments(parts, f"ent_coef_{_OPTIMIZER}", [entropy])
     return [_layer(name, tensor, optimizers) for name, tensor in once.items()]
 
 
@@ -130,7 +136,7 @@ def _without_twins(tensors: Tensors) -> Tensors:
 
 
 def _policy_moments(
-    members: Mapping[str, Member], everything: Tensors, named: Tensors, once: Tensors
+    parts: Mapping[str, TorchArchive], everything: Tensors, named: Tensors, once: Tensors
 ) -> list[NamedMoments]:
     """State of every optimizer of the policy.
 
@@ -142,26 +148,25 @@ def _policy_moments(
         pools = (once, named, everything)
         candidates = [_under(pool, owner) for owner in owners for pool in pools]
         candidates += [{**_under(once, "q_net."), **_under(everything, "q_net_target.")}]
-        found += _own_moments(members, prefix + _OPTIMIZER, candidates)
+        found += _own_moments(parts, prefix + _OPTIMIZER, candidates)
     return found
 
 
 def _own_moments(
-    members: Mapping[str, Member], file: str, candidates: Sequence[Tensors]
+    parts: Mapping[str, TorchArchive], file: str, candidates: Sequence[Tensors]
 ) -> list[NamedMoments]:
-    if file not in members:
+    if file not in parts:
         return []
-    optimizer = torch_archive(members[file].section()).value
-    return [named_moments(optimizer, [each for each in candidates if each])]
+    return [named_moments(parts[file].value, [each for each in candidates if each])]
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _entropy(members: Mapping[str, Member]) -> Tensors:
+def _entropy(parts: Mapping[str, TorchArchive]) -> Tensors:
     """SAC's learned entropy coefficient; a fixed one is called ent_coef_tensor and is no layer."""
-    if "pytorch_variables.pth" not in members:
+    if _VARIABLES not in parts:
         return {}
-    variables = tensors_of(torch_archive(members["pytorch_variables.pth"].section()).value)
+    variables = tensors_of(parts[_VARIABLES].value)
     return {ENTROPY: variables[ENTROPY]} if ENTROPY in variables else {}

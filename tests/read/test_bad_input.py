@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from gradscope.errors import UnreadableFile
 from gradscope.read import open_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -63,3 +65,35 @@ def test_an_exported_program_whose_weights_are_out_of_reach_is_damaged(
     with pytest.raises(UnreadableFile, match=told) as caught:
         open_file(repacked(exported_file(tmp_path, None), method, lost))
     assert type(caught.value) is UnreadableFile
+
+
+class Runs:
+    """Unpickled by Python, it makes a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("part", ["policy.pth", "policy.optimizer.pth"])
+def test_code_in_any_part_of_an_sb3_zip_is_named_and_not_run(
+    part: str, sb3_files: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path, inner = tmp_path / "model.zip", tmp_path / "inner.pth"
+    with (
+        zipfile.ZipFile(sb3_files("DQN") / "rl_model_64_steps.zip") as old,
+        zipfile.ZipFile(path, "w") as new,
+    ):
+        for name in old.namelist():
+            content = old.read(name)
+            if name == part:
+                inner.write_bytes(content)
+                torch.save({**torch.load(inner), "x": Runs(tmp_path / "marker")}, inner)
+                content = inner.read_bytes()
+            new.writestr(name, content)
+    record = open_file(path)
+    assert any("mkdir" in note for note in record.notes)
+    assert not (tmp_path / "marker").exists()
+    assert any(layer.moments for layer in record.layers.values())
