@@ -15,10 +15,11 @@ from gradscope.read.folder_files import json_object, names_in, part_of, parts_na
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.optimizer_state import NO_OPTIMIZER
 from gradscope.read.safetensors_file import safetensors_content
-from gradscope.read.sniff import SAFETENSORS, TORCH, format_of
+from gradscope.read.sniff import SAFETENSORS, TORCH, TORCH_LEGACY, format_of
 from gradscope.read.sniff_folder import SAFE_INDEX, SHARDED, TORCH_INDEX, folder_format
 from gradscope.read.step_name import CONTENT_KEYS, known_step
 from gradscope.read.torch_archive import TORCH_DETAILS, tensors_of, torch_archive
+from gradscope.read.torch_legacy import legacy_archive
 from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def sharded_weights(folder: Path, index: str) -> Weights:
 
 
 def file_weights(file: Section) -> Weights:
-    """Tensors of one file of safetensors, or of one torch zip that is a state dict.
+    """Tensors of one file of safetensors, or of one of torch that is a state dict.
 
     Raises:
         Malformed: it is neither, or damaged.
@@ -141,12 +142,12 @@ def file_weights(file: Section) -> Weights:
     """
     kind = format_of(file.read(0, min(HEAD_BYTES, file.size)))
     try:
-        if kind == TORCH:
-            archive = torch_archive(file)
+        if kind in {TORCH, TORCH_LEGACY}:
+            archive = torch_archive(file) if kind == TORCH else legacy_archive(file)
             notes = inert_note(archive.unknown, TORCH_DETAILS)
             return Weights(tensors=tensors_of(archive.value), is_in_order=True, notes=notes)
         if kind == SAFETENSORS:
             return Weights(tensors=safetensors_content(file).tensors)
     except Malformed as error:
         raise Malformed(f"{file.path.name[:80]} {error.problem}", error.advice) from error
-    raise Malformed(f"{file.path.name[:80]} is no file of safetensors and no torch zip")
+    raise Malformed(f"{file.path.name[:80]} is no file of safetensors and none of torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
-from samples_folders import small_network
+from samples_folders import sharded_folder, small_network
 from samples_torch import exported_file
 
 from gradscope.errors import UnreadableFile
@@ -97,3 +98,29 @@ def test_code_in_any_part_of_an_sb3_zip_is_named_and_not_run(
     assert any("mkdir" in note for note in record.notes)
     assert not (tmp_path / "marker").exists()
     assert any(layer.moments for layer in record.layers.values())
+
+
+def test_shards_of_torchs_old_format_are_read(tmp_path: Path) -> None:
+    folder = sharded_folder(tmp_path, is_safe=False)
+    for shard in folder.glob("*.bin"):
+        torch.save(torch.load(shard), shard, _use_new_zipfile_serialization=False)
+        assert not zipfile.is_zipfile(shard)
+    own = small_network().state_dict()
+    found = open_file(folder).layers
+    assert set(found) == set(own)
+    for name, layer in found.items():
+        np.testing.assert_array_equal(layer.weight, own[name].numpy())
+
+
+def test_code_in_a_shard_of_torchs_old_format_is_named_and_not_run(tmp_path: Path) -> None:
+    folder = sharded_folder(tmp_path, is_safe=False)
+    shard = min(folder.glob("*.bin"))
+    torch.save(
+        {**torch.load(shard), "x": Runs(tmp_path / "marker")}, shard, _use_new_zipfile_serialization=False
+    )
+    record = open_file(folder)
+    assert any("mkdir" in note for note in record.notes)
+    assert not (tmp_path / "marker").exists()
+    shard.write_bytes(shard.read_bytes() + pickle.dumps(1))
+    with pytest.raises(UnreadableFile, match=f"{shard.name} holds .* bytes after its end"):
+        open_file(folder)
