@@ -55,9 +55,22 @@ def part_of(folder: Path, relative: object, named_by: str) -> Section:
     if str(pure) != relative:
         # ./a, ././a, a//b: one file under names without end.
         raise Malformed(f"{named_by} names {shown}, which is not the plain name of a file", "Leave it out.")
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise Malformed(f"{shown} is a link that leads out of the folder", "Copy its file into the folder.")
+    check_within(folder, path, shown)
     return section_of(path)
+
+
+def check_within(folder: Path, path: Path, shown: str) -> None:
+    """Links may lead from one file of a folder to another of it.
+
+    Raises:
+        Malformed: it leads out of the folder, or never ends.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: what Python before 3.13 says of a loop
+        raise Malformed(f"{shown} is a link that leads to itself", "Copy the whole folder again.") from error
+    if not inside:
+        raise Malformed(f"{shown} is a link that leads out of the folder", "Copy its file into the folder.")
 
 
 def json_object(file: Section) -> dict[str, object]:

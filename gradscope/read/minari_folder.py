@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read import checked_json, sniff_folder
 from gradscope.read.file_bytes import Malformed, reading, section_of
+from gradscope.read.folder_files import part_of
 from gradscope.read.native import native_rows
 from gradscope.read.numpy_pickle import checked_shape
 from gradscope.read.pickle_stubs import is_text_keyed
@@ -55,13 +56,15 @@ class MinariFolder:
         with reading(path):
             if not self.accepts(path):
                 raise Malformed("is no folder of a minari dataset", "")
-            _, *files = self.parts(path)
+            data = _data(path)
+            part_of(data, METADATA, sniff_folder.MINARI)
+            files = [each for each in self.parts(path) if each.name != METADATA]
             for each in files:
-                section_of(each)
+                part_of(data, each.relative_to(data).as_posix(), sniff_folder.MINARI)
             if [each.name for each in files] == [sniff_folder.MAIN_FILE]:
                 found = native_rows("hdf5", "HDF5", tuple(files), keys={})
             else:
-                document = _document(_data(path) / METADATA)
+                document = _document(data / METADATA)
                 _check_count(document, files)
                 shapes = _shapes(document)
                 found = native_rows("minari", "Arrow", tuple(files), keys={}, shapes=shapes)
@@ -73,7 +76,7 @@ class MinariFolder:
 
 
 def _data(path: Path) -> Path:
-    return path if (path / METADATA).exists() else path / sniff_folder.DATA
+    return path if os.path.lexists(path / METADATA) else path / sniff_folder.DATA
 
 
 def _episodes(folder: Path) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
-from samples_folders import sharded_folder, small_network
+from samples_folders import dcp_folder, sharded_folder, small_network
+from samples_native import minari_dataset
 from samples_torch import exported_file
 
 from gradscope.errors import UnreadableFile
@@ -100,6 +102,18 @@ def test_code_in_any_part_of_an_sb3_zip_is_named_and_not_run(
     assert any(layer.moments for layer in record.layers.values())
 
 
+@pytest.mark.parametrize(("make", "suffix"), [(sharded_folder, ".safetensors"), (dcp_folder, ".distcp")])
+def test_a_link_to_itself_within_a_folder_is_told(
+    make: Callable[[Path], Path], suffix: str, tmp_path: Path
+) -> None:
+    folder = make(tmp_path)
+    part = next(each for each in folder.iterdir() if each.suffix == suffix)
+    part.unlink()
+    part.symlink_to(part)
+    with pytest.raises(UnreadableFile, match=f"'{part.name}' is a link that leads to itself"):
+        open_file(folder)
+
+
 def test_shards_of_torchs_old_format_are_read(tmp_path: Path) -> None:
     folder = sharded_folder(tmp_path, is_safe=False)
     for shard in folder.glob("*.bin"):
@@ -123,4 +137,34 @@ def test_code_in_a_shard_of_torchs_old_format_is_named_and_not_run(tmp_path: Pat
     assert not (tmp_path / "marker").exists()
     shard.write_bytes(shard.read_bytes() + pickle.dumps(1))
     with pytest.raises(UnreadableFile, match=f"{shard.name} holds .* bytes after its end"):
+        open_file(folder)
+
+
+@pytest.mark.parametrize("kind", ["arrow", "hdf5"])
+def test_data_of_minari_stay_in_its_folder(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    minari_dataset(tmp_path, monkeypatch, kind)
+    folder = tmp_path / "sample-v0" / "data"
+    for name in ("metadata.json", "main_data.hdf5" if kind == "hdf5" else "1/part-0.arrow"):
+        part = folder / name
+        for target, told in (
+            (tmp_path / "outside", "leads out of the folder"),
+            (part, "leads to itself|is missing|no folder of|lacks"),
+        ):
+            shutil.move(part, tmp_path / "outside")
+            part.symlink_to(target)
+            with pytest.raises(UnreadableFile, match=told):
+                open_file(folder)
+            part.unlink()
+            shutil.move(tmp_path / "outside", part)
+        inside = folder / "moved"
+        shutil.move(part, inside)
+        part.symlink_to(inside)
+        assert open_file(folder).num_rows
+        part.unlink()
+        shutil.move(inside, part)
+    (folder / "metadata.json").unlink()
+    (folder / "metadata.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UnreadableFile, match="leads"):
         open_file(folder)
