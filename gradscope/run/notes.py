@@ -107,7 +107,7 @@ def _files(opened: Opened) -> Iterator[str]:
         yield from _unclaimed(run, found)
         names = [found.relative(each.source) for each in run.files.timelines]
         if len(names) > 1:
-            yield f"of several timelines {names[0]} is used, not {', '.join(names[1:])}"
+            yield f"of several timelines {names[0]} is used, not {_some(names[1:])}"
 
 
 def _steps(opened: Opened) -> Iterator[str]:
