@@ -148,7 +148,8 @@ def test_data_of_minari_stay_in_its_folder(
     folder = tmp_path / "sample-v0" / "data"
     for name in ("metadata.json", "main_data.hdf5" if kind == "hdf5" else "1/part-0.arrow"):
         part = folder / name
-        for target, told in ((tmp_path / "outside", "leads out of the folder"), (part, "leads to itself|is missing|no folder of|lacks")):
+        looped = "leads to itself|is missing|no folder of|lacks"
+        for target, told in ((tmp_path / "outside", "leads out of the folder"), (part, looped)):
             shutil.move(part, tmp_path / "outside")
             part.symlink_to(target)
             with pytest.raises(UnreadableFile, match=told):
