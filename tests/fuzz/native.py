@@ -18,13 +18,13 @@ def in_this_process() -> None:
     """Let the child's work be done here; nothing where there is no such reader."""
     with contextlib.suppress(ImportError):
         import h5py  # noqa: F401, PLC0415  imported before anything is watched
-        import pyarrow  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
         import pyarrow.csv  # noqa: PLC0415
         import pyarrow.feather  # noqa: PLC0415
         import pyarrow.parquet  # noqa: PLC0415
 
         # pyarrow looks for pandas at its first table.
-        _ = pyarrow.lib._pandas_api.have_pandas
+        _ = pa.lib._pandas_api.have_pandas
         from gradscope.read import native, native_output, native_task  # noqa: PLC0415
 
         for module in native_task.TASKS.values():
