@@ -85,7 +85,9 @@ def last_scan(directory: Path) -> LastScan:
         scan, is_whole = stored["scan"], stored["checksum"] == _checksum(stored["scan"])
     except FileNotFoundError as error:
         raise UsageError("no scan was made in this directory yet. Type: gradscope scan PATH") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}. Type: gradscope scan PATH") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
     if not is_whole:
         raise _damaged(path)
