@@ -80,8 +80,9 @@ def _ended_by(error: Exception) -> int:
         return _complained(str(error), error.exit_code)
     wrong_usage = getattr(error, "format_message", None)
     if wrong_usage is not None:
-        message = wrong_usage()
-        return _complained(f"{message.rstrip('.')}. Try `gradscope --help`.", 2) if message else 2
+        message = wrong_usage().replace("Value error, ", "").rstrip(".")
+        end = "" if message.endswith("?") else "."
+        return _complained(f"{message}{end} Try `gradscope --help`.", 2) if message else 2
     if is_out_of_memory(error):
         return _complained(f"this {needs_more()}: give more with --memory, or name fewer files", 2)
     if isinstance(error, OSError):
