@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,29 +57,56 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; one line on standard error for whatever a user can mend."""
-    from gradscope.errors import GradscopeError
-
+    _open_closed_streams()
     try:
         return int(app(arguments, standalone_mode=False) or 0)
-    except GradscopeError as error:
-        return _complained(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complained("interrupted; stored results are as they were", 130)
-    except BrokenPipeError:
-        # The reader of a pipe is gone: point standard output away, so that the exit stays silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as end:
+        # Typer ends with 1 where the reader of a pipe is gone, which would look like --fail-on's 1.
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
+        raise
     except Exception as error:  # noqa: BLE001 - the exit code must not be Python's own 1
-        from gradscope.read.memory import is_out_of_memory, needs_more
+        return _ended_by(error)
 
-        wrong_usage = getattr(error, "format_message", None)
-        if wrong_usage is None and is_out_of_memory(error):
-            wrong_usage = f"this {needs_more()}: give more with --memory, or name fewer files".strip
-        if wrong_usage is None:
-            sys.excepthook(type(error), error, error.__traceback__)
-            return OUR_MISTAKE
-        message = wrong_usage()
-        return _complained(f"{message.rstrip('.')}. Try `gradscope --help`.", 2) if message else 2
+
+def _ended_by(error: Exception) -> int:
+    """The exit code of an error, told in one line; with a traceback where it is our mistake."""
+    from gradscope.errors import GradscopeError
+    from gradscope.read.memory import is_out_of_memory, needs_more
+
+    if isinstance(error, GradscopeError):
+        return _complained(str(error), error.exit_code)
+    wrong_usage = getattr(error, "format_message", None)
+    if wrong_usage is not None:
+        message = wrong_usage().replace("Value error, ", "").rstrip(".")
+        end = "" if message.endswith("?") else "."
+        return _complained(f"{message}{end} Try `gradscope --help`.", 2) if message else 2
+    if is_out_of_memory(error):
+        return _complained(f"this {needs_more()}: give more with --memory, or name fewer files", 2)
+    if isinstance(error, OSError):
+        from gradscope.cli.terminal import disk_trouble
+
+        _abandon_output()
+        return _complained(disk_trouble(error), 2)
+    sys.excepthook(type(error), error, error.__traceback__)
+    return OUR_MISTAKE
+
+
+def _open_closed_streams() -> None:
+    """Started with >&- or 2>&-, Python has no such stream at all: what is said goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+
+
+def _abandon_output() -> None:
+    """What standard output still holds back must not fail once more when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complained(text: str, code: int) -> int:

@@ -11,6 +11,9 @@ UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 OWN_BYTES: Final = 150 << 20
 """Beside what the process holds at its start: numpy, its threads, and the records of a scan without torch."""
 
+MOST_BYTES: Final = 1 << 62
+"""The system's numbers end there."""
+
 
 def limit_memory(text: str | None, *, is_quiet: bool) -> None:
     """Limit the process to what was asked for, else to nine tenths of what the machine has.
@@ -48,4 +51,4 @@ def num_bytes(text: str) -> int:
     unit = UNITS[found[2]]
     if found[3] == "b":
         unit = 1000 ** list(UNITS).index(found[2])
-    return int(float(found[1]) * unit)
+    return min(int(float(found[1]) * unit), MOST_BYTES)

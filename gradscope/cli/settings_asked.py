@@ -35,7 +35,7 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
         "slices_from": "option" if slices else None,
         **{name: getattr(shared, name) for name in ("batches", "batch_size", "seed", "model", "code")},
         "source": str(shared.source) if shared.source else None,
-        "replay": shared.replay.absolute() if shared.replay else None,
+        "replay": shared.replay,
         "replay_keys": _keys(shared.replay_keys) if shared.replay_keys else None,
         "trust": shared.trust or None,
     }

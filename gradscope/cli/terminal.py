@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +35,17 @@ def complain(text: str) -> None:
     """One line on standard error; control characters from file names are written out."""
     from gradscope.show.rows import safe
 
-    sys.stderr.write(f"gradscope: {safe(text)}\n")
+    # Nobody can be told that nobody can be told; the exit code still counts.
+    with suppress(OSError):
+        sys.stderr.write(f"gradscope: {safe(text)}\n")
+
+
+def disk_trouble(error: OSError) -> str:
+    """One line on a file or folder that the system refuses, or on standard output that takes no more."""
+    why = error.strerror or str(error)
+    if error.filename is None:
+        return f"reading or writing failed: {why}. Check the disk, and where standard output goes."
+    return f"{os.fsdecode(error.filename)}: {why}. Check the permissions of the file and its folders."
 
 
 def look_of(shared: Shared) -> Look:

@@ -108,7 +108,7 @@ def _scanned(
 def _remember(report: Report, key: str, paths: Sequence[Path], shared: Shared) -> None:
     from gradscope.cli.terminal import notice
     from gradscope.show.json_document import scan_document
-    from gradscope.store import LastScan
+    from gradscope.store import FOLDER, LastScan
     from gradscope.store import remember as store
 
     absolute = [str(path.absolute()) for path in paths]
@@ -118,7 +118,7 @@ def _remember(report: Report, key: str, paths: Sequence[Path], shared: Shared) -
     try:
         store(LastScan(paths=absolute, options=options, key=key, document=scan_document(report)), Path.cwd())
     except OSError as error:
-        notice(f"this scan is not remembered: {error.filename or Path.cwd()}: {error.strerror}", shared)
+        notice(f"this scan is not remembered: {Path.cwd() / FOLDER}: {error.strerror}", shared)
 
 
 def _stored_only(opened: Opened) -> Opened:

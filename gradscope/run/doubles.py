@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gradscope.read.step_name import step_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from gradscope.records import Snapshot
@@ -33,15 +33,19 @@ class Double:
     note: str
 
 
-def doubles_of(checkpoints: Sequence[Snapshot], folder: Path) -> dict[Path, Double]:
+def doubles_of(
+    checkpoints: Sequence[Snapshot], folder: Path, recorded: Collection[Path] = ()
+) -> dict[Path, Double]:
     """By file: the checkpoint of the run that counts in its place, where there is one.
 
-    The one that counts is the numbered one, else the first by name. A copy holds the same bytes; of files
+    The one that counts is the one with its step in its name, of several the one with a recorder file, else
+    the first by name. A copy holds the same bytes; of files
     of one step that differ, one called best, last, latest or final doubles a numbered one with its layers.
 
     Args:
         checkpoints: of one run, in order.
         folder: of the run.
+        recorded: those of them that a recorder file belongs to.
     """
     found: dict[Path, Double] = {}
     steps: dict[int | None, list[Snapshot]] = {}
@@ -49,14 +53,16 @@ def doubles_of(checkpoints: Sequence[Snapshot], folder: Path) -> dict[Path, Doub
         steps.setdefault(each.step, []).append(each)
     for step, twins in steps.items():
         if step is not None and len(twins) > 1:
-            found |= _doubles_of_step(step, sorted(twins, key=_rank), folder)
+            ranked = sorted(twins, key=lambda each: _rank(each, recorded))
+            found |= _doubles_of_step(step, ranked, folder)
     found |= _copies_without_step(steps.get(None, []), checkpoints, folder)
     return found
 
 
-def _rank(snapshot: Snapshot) -> tuple[bool, bool, str]:
+def _rank(snapshot: Snapshot, recorded: Collection[Path] = ()) -> tuple[bool, bool, bool, bool, str]:
     name = snapshot.source.name
-    return is_role(name), step_of_name(name) is None, name
+    named = step_of_name(name)
+    return is_role(name), named is None, named != snapshot.step, snapshot.source not in recorded, name
 
 
 def is_role(name: str) -> bool:

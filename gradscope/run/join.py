@@ -56,7 +56,8 @@ def moments(files: RunFiles) -> list[Moment]:
     normalizers = by_step(files.normalizers, lambda each: each.step)
     rollouts = by_step(files.rollouts, lambda each: each.step)
     twins_of = by_step(files.checkpoints, lambda each: each.step)
-    doubles = doubles_of([pair[0] for pair in pairs if pair[0] is not None], files.folder)
+    recorded_too = {pair[0].source for pair in pairs if pair[0] is not None and pair[1] is not None}
+    doubles = doubles_of([pair[0] for pair in pairs if pair[0] is not None], files.folder, recorded_too)
     result = []
     for pair in pairs:
         checkpoint, recorded = pair

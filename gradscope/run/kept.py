@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ from gradscope.run.listing import file_names
 from gradscope.show.json_document import plain
 from gradscope.show.rebuilt import rebuilt
 from gradscope.store.file_states import are_settled, file_states
-from gradscope.store.remembered import CONSENT
+from gradscope.store.remembered import lasting
 from gradscope.version import __version__
 
 if TYPE_CHECKING:
@@ -70,12 +70,10 @@ class Kept:
 
     def __post_init__(self) -> None:
         """Take down what all snapshots depend on."""
-        settings = {
-            name: value for name, value in asdict(self.opened.settings).items() if name not in CONSENT
-        }
         replay = self.opened.settings.replay
-        given = None if replay is None else self._states(replay)
-        self._general = json.dumps([surroundings(), settings, given], sort_keys=True, default=str)
+        given = None if replay is None else self._states(replay.absolute())
+        general = [surroundings(), lasting(self.opened.settings), given]
+        self._general = json.dumps(general, sort_keys=True, default=str)
 
     def asked(self, run: OpenedRun, moment: Moment, names: Mapping[str, str | None]) -> Asked:
         """One snapshot's key, from what its files are now."""

@@ -20,6 +20,7 @@ from gradscope.show.compare_rows import (
     step_cells,
 )
 from gradscope.show.compare_words import verdict_title
+from gradscope.show.frames import encodable
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
 from gradscope.version import __version__
@@ -51,7 +52,7 @@ def compare_frame(found: Comparison) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  heavy, only where asked for
 
     rows = [*(_row(step.step, ALL_LAYERS, step) for step in found.steps), *_layer_rows(found)]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    frame = pd.DataFrame(encodable(rows), columns=list(COLUMNS), dtype=object)
     texts = {"layer", "status_a", "status_b", "verdict"}
     types = {
         name: "string" if name in texts else "Int64" if name == "step" else "Float64" for name in COLUMNS

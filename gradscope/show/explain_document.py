@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.show.explain_screen import headline, snapshot_of
 from gradscope.show.explain_words import suspects
+from gradscope.show.frames import encodable
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
 from gradscope.show.rows import percent, sentence
@@ -85,7 +86,7 @@ def explain_frame(explanation: Explanation | None) -> pd.DataFrame:
         )
         for each in explanation.findings
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(encodable(rows), columns=list(COLUMNS))
 
 
 def _hypothesis(each: Finding) -> dict[str, Any]:

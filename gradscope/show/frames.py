@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gradscope.show.rows import KINDS, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from gradscope.records import LayerGradient, Report, SnapshotGradient
@@ -22,7 +24,7 @@ def to_frame(report: Report) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  heavy, only where asked for
 
     rows = [_row(snapshot, layer) for snapshot in report.snapshots for layer in snapshot.layers]
-    return _typed(pd.DataFrame(rows, columns=_columns(), dtype=object))
+    return _typed(pd.DataFrame(encodable(rows), columns=_columns(), dtype=object))
 
 
 def shift_frame(report: Report) -> pd.DataFrame:
@@ -36,7 +38,7 @@ def shift_frame(report: Report) -> pd.DataFrame:
         for each in step.slices
         for column in each.columns
     ]
-    return _typed(pd.DataFrame(rows, dtype=object))
+    return _typed(pd.DataFrame(encodable(rows), dtype=object))
 
 
 def series_frame(report: Report) -> pd.DataFrame:
@@ -48,7 +50,24 @@ def series_frame(report: Report) -> pd.DataFrame:
         for found in report.associations
         for point in found.series
     ]
-    return _typed(pd.DataFrame(rows, dtype=object))
+    return _typed(pd.DataFrame(encodable(rows), dtype=object))
+
+
+def encodable(rows: Iterable[dict[str, Any] | tuple[Any, ...]]) -> list[dict[str, Any] | tuple[Any, ...]]:
+    """Rows whose texts fit every type of column: bytes of a file's name that are no UTF-8 are written out.
+
+    Python holds such bytes as lone surrogates, which pandas refuses where its strings are Arrow's.
+    """
+    return [
+        {name: _encodable(value) for name, value in row.items()}
+        if isinstance(row, dict)
+        else tuple(map(_encodable, row))
+        for row in rows
+    ]
+
+
+def _encodable(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

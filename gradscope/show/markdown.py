@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ShiftReport
 from gradscope.show.answer import answer
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gradscope.records import Report
+    from gradscope.show.order import StepRow
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|&~!$@"})
+STEP_HEADS: Final = ("positions", "zeros", "norm", "clip", "status", "first to cross")
 _LINK = re.compile(r"(?i)(?<=www)\.|:(?=//)|(?<=mailto):|(?<=xmpp):")
 """What makes a link of bare text, where it is not escaped."""
 
@@ -34,12 +36,21 @@ def markdown(report: Report, whys: Mapping[str, str] | None = None) -> str:
                 for question, text in answer(report, run, (whys or {}).get(run, ""))
             )
         )
-        rows = [
-            (row.step, row.activity, row.zeros, row.norm, row.clip, row.status.value, row.first_layer)
-            for row in step_rows(report, run)
-        ]
-        parts.append(table(("step", "positions", "zeros", "norm", "clip", "status", "first to cross"), rows))
+        parts.append(_steps(step_rows(report, run)))
     return _page([*parts, *_unreadable(report)])
+
+
+def _steps(found: Sequence[StepRow]) -> str:
+    has_files = any(row.file for row in found)
+    heads = ("step", *(["file"] if has_files else []), *STEP_HEADS)
+    rows = [
+        (
+            *(row.step, *([row.file] if has_files else []), row.activity, row.zeros),
+            *(row.norm, row.clip, row.status.value, row.first_layer),
+        )
+        for row in found
+    ]
+    return table(heads, rows)
 
 
 def shift_markdown(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ class StepRow:
     clip: str
     status: Status
     first_layer: str
+    file: str = ""
+    """Where several snapshots claim the step: which file this one is."""
 
 
 def run_names(report: Report) -> list[str]:
@@ -45,6 +48,7 @@ def step_rows(report: Report, run: str) -> list[StepRow]:
     crossings: dict[int | None, list[Crossing]] = {}
     for each in layer_crossings(report, run):
         crossings.setdefault(each.step, []).append(each)
+    claims = Counter(snapshot.step for snapshot in of_run(report, run))
     return [
         StepRow(
             step=count(snapshot.step) if snapshot.step is not None else safe(snapshot.source),
@@ -55,9 +59,15 @@ def step_rows(report: Report, run: str) -> list[StepRow]:
             clip=_clip(snapshot),
             status=snapshot.status,
             first_layer=_first_to_cross(crossings, snapshot),
+            file=_file(snapshot) if claims[snapshot.step] > 1 else "",
         )
         for snapshot in of_run(report, run)
     ]
+
+
+def _file(snapshot: SnapshotGradient) -> str:
+    """Within its run; empty where the step is not known, since the file stands in its place then."""
+    return "" if snapshot.step is None else safe(snapshot.source.removeprefix(f"{snapshot.run}/"))
 
 
 def _clip(snapshot: SnapshotGradient) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gradscope.show.order import StepRow
 
 BAR_WIDTH: Final = 8
+FILE_COLUMN: Final = Column("file", "name", least=22)
+"""Where steps repeat, their rows are told apart by it."""
 STEP_COLUMNS: Final = (
     Column("positions"),
     Column("zeros"),
@@ -123,9 +125,11 @@ def step_table(report: Report, run: str, look: Look) -> Table:
     found = shown_rows(report, run)
     # Files stand in for steps that are not known; unlike numbers they may be shortened.
     numbers = all(row.step.replace(",", "").isdigit() for row in found)
-    rows = [
+    has_files = any(row.file for row in found)
+    rows: list[tuple[str | Text, ...]] = [
         (
             row.step,
+            *([row.file] if has_files else []),
             row.activity,
             row.zeros,
             bar_text(row.fraction, row.status, BAR_WIDTH, look),
@@ -136,7 +140,8 @@ def step_table(report: Report, run: str, look: Look) -> Table:
         )
         for row in found
     ]
-    return new_table(look, (Column("step", "right" if numbers else "name"), *STEP_COLUMNS), rows)
+    columns = (Column("step", "right" if numbers else "name"), *([FILE_COLUMN] if has_files else []))
+    return new_table(look, (*columns, *STEP_COLUMNS), rows)
 
 
 def add_crossings(page: Page, report: Report, run: str) -> None:

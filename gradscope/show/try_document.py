@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.show.frames import encodable
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
 from gradscope.show.rows import UNKNOWN, number, percent, points
@@ -59,7 +60,7 @@ def try_frame(report: TryReport) -> pd.DataFrame:
         for trial in report.trials
         for point in trial.series
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(encodable(rows), columns=list(COLUMNS))
 
 
 def _trial(each: Trial) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.errors import UsageError
@@ -13,7 +14,6 @@ from gradscope.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from gradscope.settings import Settings
 
@@ -49,8 +49,16 @@ def state_key(settings: Settings, files: Iterable[Path]) -> str:
             states[str(path)] = None
         else:
             states[str(path)] = (state.st_size, state.st_mtime_ns)
-    kept = {name: value for name, value in asdict(settings).items() if name not in CONSENT}
-    return json.dumps([__version__, kept, states], sort_keys=True, default=str)
+    return json.dumps([__version__, lasting(settings), states], sort_keys=True, default=str)
+
+
+def lasting(settings: Settings) -> dict[str, Any]:
+    """Settings that results depend on, without consent to the user's code; the same file has one path."""
+    return {
+        name: str(value.absolute()) if isinstance(value, Path) else value
+        for name, value in asdict(settings).items()
+        if name not in CONSENT
+    }
 
 
 def remember(scan: LastScan, directory: Path) -> None:
@@ -85,7 +93,9 @@ def last_scan(directory: Path) -> LastScan:
         scan, is_whole = stored["scan"], stored["checksum"] == _checksum(stored["scan"])
     except FileNotFoundError as error:
         raise UsageError("no scan was made in this directory yet. Type: gradscope scan PATH") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}. Type: gradscope scan PATH") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
     if not is_whole:
         raise _damaged(path)

@@ -47,6 +47,7 @@ def run(tmp_path: Path) -> Path:
         ("shift", "run", "--reference", "77"),
         ("help", "nonsense"),
         ("nonsense",),
+        ("export",),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], run: Path) -> None:
@@ -55,6 +56,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], run
     assert done.code == 2, done
     assert done.out == ""
     assert len(done.err.strip().splitlines()) == 1, done.err
+    assert "?." not in done.err
+    assert "Value error" not in done.err
 
 
 @pytest.mark.parametrize("command", ANALYSING)

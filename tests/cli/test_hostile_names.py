@@ -35,6 +35,7 @@ HOSTILE = (
     "www.evil.example",
     "`code` | pipe || **bold** ~~gone~~ &lt;b&gt;",
     "[red]rich[/red] :bomb:",
+    "half a pair \udcff\ud800",
     "x" * 5000,
 )
 SLICE = "@SUM(A1)\x1b[31m\u202e<script>[x](javascript:1)"
@@ -52,6 +53,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save(
             {"model": weights, "grads": weights, "step": step}, run / f"=cmd|'x'!A1\n\x1b[31m_{step}.pt"
         )
+    (run / "=cmd|'x'!A1\n\x1b[31m_3.pt").rename(run / "\udcff\udcfe`|<i>_3.pt")
     for step in (4, 5):
         layers = [{"name": name, "shape": [2, 2], "dtype": "float32"} for name in HOSTILE]
         path = recorded(

@@ -19,7 +19,14 @@ COLLAPSE = Path(__file__).parents[2] / "sample_checkpoints" / "confounded"
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("1.5g", 3 << 29), ("300 MB", 3 * 10**8), ("4096", 4096)],
+    [
+        ("2GB", 2 * 10**9),
+        ("512MiB", 512 << 20),
+        ("1.5g", 3 << 29),
+        ("300 MB", 3 * 10**8),
+        ("4096", 4096),
+        ("9999999T", 1 << 62),
+    ],
 )
 def test_sizes(text: str, expected: int) -> None:
     assert num_bytes(text) == expected

@@ -6,6 +6,7 @@ import collections
 import json
 import pickle
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from run_cli import gradscope
 from samples_rows import npz_file
 
+from gradscope.settings import Settings
+from gradscope.store import state_key
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 NAMES = ("observations", "next_observations", "actions", "rewards", "dones")
 
@@ -103,3 +106,23 @@ def test_a_layout_that_does_not_fit_says_why(sb3_files: Callable[[str], Path], t
         assert refused.code == 2
         assert reason in refused.err
         assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["scan", "shift", "report"])
+def test_errors_show_the_path_of_replay_as_it_was_typed(command: str, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (own / "odd.npz").write_bytes(b"PK\x03\x04")
+    done = gradscope(command, "../own", "--replay", "../own/odd.npz", directory=tmp_path / "here")
+    assert done.code == 2
+    assert done.err.startswith("gradscope: --replay ../own/odd.npz: is a zip of no known layout")
+    keys = ("--replay", "../own/rows_128_steps.npz", "--replay-keys", "observations=nope")
+    done = gradscope(command, "../own", *keys, directory=tmp_path / "here")
+    assert done.code == 2
+    assert done.err.startswith("gradscope: --replay ../own/rows_128_steps.npz: has no entry 'nope'. It has")
+    assert "'observations'" in done.err
+
+
+def test_a_replay_is_the_same_file_by_any_path(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own)
+    rows = own / "rows_128_steps.npz"
+    assert state_key(Settings(replay=Path(rows.name)), [rows]) == state_key(Settings(replay=rows), [rows])

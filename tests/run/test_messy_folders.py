@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints_made import saved
+from run.run_folders import recorded, rows
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.logger import configure
@@ -19,6 +21,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from gradscope import scan, show_as
 from gradscope.records import TRAINING_LOG
+from gradscope.run import open_run, scan_opened, with_associations
 from gradscope.show.scan_screen import MOST_STEPS
 
 if TYPE_CHECKING:
@@ -117,3 +120,20 @@ def test_a_fifo_that_was_named_is_called_one(tmp_path: Path) -> None:
     (left,) = scan(tmp_path / "pipe", tmp_path).unreadable
     assert left.reason.startswith("is a fifo, not a file")
     assert not scan(tmp_path).unreadable
+
+
+@pytest.mark.parametrize("name", ["a_9_steps.zip", "a_4_steps.zip"])
+def test_of_two_copies_the_one_that_a_recorder_file_belongs_to_counts(name: str, tmp_path: Path) -> None:
+    for step in (2, 4):
+        recorded(tmp_path, step, rows(32, 0.5), 16)
+        content = {"model": {"net.weight": torch.ones(8, 4)}, "step": step}
+        torch.save(content, tmp_path / f"rl_model_{step}_steps.zip")
+    shutil.copy(tmp_path / "rl_model_4_steps.zip", tmp_path / name)
+    opened = open_run(tmp_path)
+    report = with_associations(scan_opened(opened), opened, "position")
+    assert [point.zero_fraction for point in report.associations[0].series] == [0.0, 0.0]
+    assert any(note.startswith(f"{name}: holds the same bytes as rl_model_4_steps") for note in report.notes)
+    screen = show_as(report, "terminal", width=80)
+    assert re.search(rf"^ +4 +{name} +[?] ", screen, re.MULTILINE), screen
+    assert re.search(r"^ +4 +rl_model_4_steps.zip +50.0 %", screen, re.MULTILINE)
+    assert f"| 4 | {name} | ? |".replace("_", r"\_") in show_as(report, "markdown")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SMALL = "q_net.0.bias"
 
+TWINS = ((2000, "a"), (2000, "best\x1b"), (4000, "c"))
+
 
 def crossing(layer_name: str = CASE_LAYER, limit: str = "collapse", step: int = 1) -> Crossing:
     return Crossing(run=".", layer=layer_name, limit=limit, step=step, zero_fraction=0.6)
@@ -112,6 +114,12 @@ def test_first_to_cross_names_layers_that_count_in_the_snapshot_that_crossed() -
     healthy = replace(quiet_snapshot(6000), source="b.zip")
     twins = report(snapshots=(snapshot(), healthy), crossings=(crossing(limit="critical", step=6000),))
     assert [row.first_layer for row in step_rows(twins, ".")] == [CASE_LAYER, ""]
+
+
+def test_rows_of_one_step_are_told_apart_by_their_files() -> None:
+    snapshots = [replace(quiet_snapshot(step), run="r", source=f"r/{name}.zip") for step, name in TWINS]
+    rows = step_rows(report(snapshots=tuple(snapshots)), "r")
+    assert [row.file for row in rows] == ["a.zip", "best\\x1b.zip", ""]
 
 
 def test_layers_without_a_gradient_are_mentioned() -> None:
