@@ -36,7 +36,7 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
         **{name: getattr(shared, name) for name in ("batches", "batch_size", "seed", "model", "code")},
         "source": str(shared.source) if shared.source else None,
         "replay": shared.replay,
-        "replay_keys": _keys(shared.replay_keys) if shared.replay_keys else None,
+        "replay_keys": _keys(shared.replay_keys, shared.model) if shared.replay_keys else None,
         "trust": shared.trust or None,
     }
     _check_consent(shared)
@@ -45,11 +45,22 @@ def settings_of(shared: Shared, paths: Sequence[Path]) -> Settings:
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
 
 
-def _keys(text: str) -> dict[str, str]:
+def _keys(text: str, model: str | None) -> dict[str, str]:
+    """Names are the usual ones of a replay, or with ``--model`` those that its loss takes."""
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and key.strip() for name, _, key in pairs):
         raise UsageError(f"--replay-keys {text}: write NAME=KEY,NAME=KEY, like x=inputs,y=labels.")
-    return {name.strip(): key.strip() for name, _, key in pairs}
+    keys = {name.strip(): key.strip() for name, _, key in pairs}
+    if model is None:
+        from gradscope.read.rows import USUAL, usual_keys
+
+        unknown = [name for name in keys if not usual_keys({name: ""}).keys() <= USUAL.keys()]
+        if unknown:
+            raise UsageError(
+                f"--replay-keys {text}: {unknown[0]!r} is no name of a replay's entries. "
+                f"Names: {', '.join(USUAL)}."
+            )
+    return keys
 
 
 def _check_consent(shared: Shared) -> None:

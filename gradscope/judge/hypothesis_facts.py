@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import Finding, Status, Verdict
+from gradscope.records.percent import percent as rounded_percent
 from gradscope.settings import Limits
 
 if TYPE_CHECKING:
@@ -205,10 +206,4 @@ def words_of(names: Sequence[str]) -> str:
 
 def percent(fraction: float | None) -> str:
     """0.274 -> "27.4 %", never a rounded 0 or 100."""
-    if fraction is None:
-        return "an unknown share"
-    if 0 < fraction < 0.001:  # noqa: PLR2004 - what one decimal can show
-        return "<0.1 %"
-    if 0.999 < fraction < 1:  # noqa: PLR2004
-        return ">99.9 %"
-    return f"{100 * fraction:.1f} %"
+    return rounded_percent(fraction, "an unknown share")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS
+from gradscope.records.percent import percent
 from gradscope.settings import WARN
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ def _telling(one: Effect) -> tuple[bool, bool, float]:
 def _figures(one: Effect, tested: Sequence[Effect]) -> str:
     """Zeros of one layer at one step as they are, and after each change of the slice's values."""
     same = [each for each in tested if (each.step, each.layer) == (one.step, one.layer)]
-    after = ", ".join(f"{each.intervention} {_percent(each.zero_fraction_after)}" for each in same)
+    after = ", ".join(f"{each.intervention} {percent(each.zero_fraction_after)}" for each in same)
     where = "all layers" if one.layer == ALL_LAYERS else one.layer
     when = "" if one.step is None else f" at step {one.step:,}"
-    now = f"zeros of {where}{when}, the slice's own columns apart, are {_percent(one.zero_fraction)}"
+    now = f"zeros of {where}{when}, the slice's own columns apart, are {percent(one.zero_fraction)}"
     return f"{now}; {after}."
 
 
@@ -128,11 +129,7 @@ def _no_cause(slice_name: str, tested: Sequence[Effect], clear: Sequence[Effect]
     least = ""
     if most.verdict == "effect" and (most.difference or 0.0) < 0:
         least = (
-            f" (at most from {_percent(most.zero_fraction)} to {_percent(most.zero_fraction_after)} at "
+            f" (at most from {percent(most.zero_fraction)} to {percent(most.zero_fraction_after)} at "
             f"{most.layer}, {most.intervention})"
         )
     return f"No change of {slice_name!r} takes most zeros of any layer away{least}."
-
-
-def _percent(fraction: float | None) -> str:
-    return "?" if fraction is None else f"{100 * fraction:.1f} %"

@@ -33,7 +33,7 @@ def set_limit(num_bytes: int, words: str) -> bool:
         if hard != resource.RLIM_INFINITY:
             num_bytes = min(num_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, hard))
-    except (ImportError, AttributeError, ValueError, OSError):
+    except (ImportError, AttributeError, ValueError, OverflowError, OSError):
         return False
     _words[:] = [words]
     return True

@@ -11,6 +11,7 @@ from gradscope.judge.hypothesis_facts import Facts, bad_layers
 from gradscope.records import Explanation, Status
 from gradscope.run.explain_facts import Subject, facts_of
 from gradscope.run.given import Means
+from gradscope.run.listing import no_step
 from gradscope.run.recorded import POSITION
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def _chosen(
     if not wanted:
         steps = [str(pair[1].step) for pair in pairs if pair[1].step is not None]
         shown = ", ".join(steps[:MOST_STEPS]) + (", ..." if len(steps) > MOST_STEPS else "")
-        what = f"--step {step}: no snapshot of that step" if step is not None else NONE_TO_EXPLAIN
-        raise UsageError(f"{what}. Steps of run {run.files.run!r}: {shown or 'none'}.")
+        why = NONE_TO_EXPLAIN if step is None else f"--step {step}: {no_step(opened.found, step, 'snapshot')}"
+        raise UsageError(f"{why}. Steps of run {run.files.run!r}: {shown or 'none'}.")
     return max(wanted, key=lambda pair: (pair[1].status.rank, pair[1].zero_fraction or 0.0))
 
 

@@ -64,6 +64,12 @@ def broken_steps(found: Found) -> dict[int | None, str]:
     return {step: source for step, source in steps.items() if step is not None}
 
 
+def no_step(found: Found, step: int, what: str) -> str:
+    """Why a run has nothing of a step: "no checkpoint of that step", or which file of it is broken."""
+    broken = broken_steps(found).get(step)
+    return f"no {what} of that step" if broken is None else f"{broken} could not be read"
+
+
 def slice_selectors(opened: Opened) -> dict[str, str]:
     """Slice name to its selector; of the first run that has slices."""
     for run in opened.runs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.measure import overlap_notes
+from gradscope.read.sb3_buffer import FORMAT as SB3_BUFFER
+from gradscope.run.kept import sources
 
 MOST_NAMED: Final = 3
 """Files that a note names."""
@@ -14,7 +16,7 @@ OWN: Final = "Lightning's epoch is"
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradscope.records import Normalizer, Replay, SnapshotGradient, Timeline
+    from gradscope.records import Normalizer, Replay, Rollout, SnapshotGradient, Timeline
     from gradscope.run.find import Found
     from gradscope.run.listing import Opened, OpenedRun
     from gradscope.settings import Settings
@@ -30,6 +32,7 @@ def report_notes(opened: Opened, snapshots: Sequence[SnapshotGradient]) -> tuple
         *_shapes(snapshots),
         *_of_snapshots(snapshots),
         *_of_other_files(opened),
+        *_keys(opened),
     )
 
 
@@ -142,9 +145,21 @@ def _shapes(snapshots: Sequence[SnapshotGradient]) -> Iterator[str]:
 
 
 def _unclaimed(run: OpenedRun, found: Found) -> Iterator[str]:
-    claimed = {moment.replay.replay.source for moment in run.moments if moment.replay}
-    for each in (each.replay for each in run.files.replays if run.moments):
-        if each.source in claimed:
-            continue
+    """Buffers, rollouts and normalizers of no snapshot; of many the first few."""
+    files: list[Replay | Normalizer | Rollout] = [each.replay for each in run.files.replays]
+    files += [*run.files.normalizers, *run.files.rollouts]
+    claimed = {source for moment in run.moments for source in sources(moment)}
+    left = [each for each in files if each.source not in claimed] if run.moments else []
+    for each in left[:MOST_NAMED]:
         why = "no step" if each.step is None else f"step {each.step}, which no snapshot has"
         yield f"{found.relative(each.source)} is not used: it has {why}, so no snapshot could claim it"
+    if len(left) > MOST_NAMED:
+        yield f"{_run_words(run)}{len(left) - MOST_NAMED} more files are not used for the same reason"
+
+
+def _keys(opened: Opened) -> Iterator[str]:
+    """Names that were given and that no file asked for: Stable-Baselines3's own buffers need none."""
+    formats = {each.replay.format for run in opened.runs for each in run.files.replays}
+    is_asked = opened.settings.replay_keys and opened.settings.replay is None
+    if is_asked and formats <= {SB3_BUFFER} and not opened.found.unreadable:
+        yield "--replay-keys is without effect: no buffer here has entries that need names"

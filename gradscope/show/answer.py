@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import Origin, Status
+from gradscope.records.percent import percent
 from gradscope.show.answer_inputs import inputs
 from gradscope.show.order import (
     heavy_names,
@@ -15,7 +16,7 @@ from gradscope.show.order import (
     worst_layers,
     worst_snapshot,
 )
-from gradscope.show.rows import count, kinds, percent, plural, safe, sentence
+from gradscope.show.rows import count, kinds, plural, safe, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import Status
-from gradscope.show.rows import count, number, percent, safe
+from gradscope.records.percent import percent
+from gradscope.show.rows import count, number, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

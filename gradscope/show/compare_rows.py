@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gradscope.records import ALL_LAYERS, CompareVerdict, Status
-from gradscope.show.rows import UNKNOWN, count, number, percent, plural, points, safe
+from gradscope.records.percent import UNKNOWN, percent
+from gradscope.show.rows import count, number, plural, points, safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

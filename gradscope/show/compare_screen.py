@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from gradscope.records import CompareVerdict, Status
+from gradscope.records.percent import UNKNOWN
 from gradscope.show.compare_rows import (
     ABSENT,
     CROSSING_HEADS,
@@ -28,7 +29,7 @@ from gradscope.show.compare_rows import (
 )
 from gradscope.show.compare_words import verdict_title
 from gradscope.show.dead_words import unique_end
-from gradscope.show.rows import UNKNOWN, count, plural, safe
+from gradscope.show.rows import count, plural, safe
 from gradscope.show.screen import STYLES, Column, Look, Page, new_table
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, CompareVerdict, Status
-from gradscope.show.rows import count, percent, sentence
+from gradscope.records.percent import percent
+from gradscope.show.rows import count, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

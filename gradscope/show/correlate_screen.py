@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS, Status
+from gradscope.records.percent import percent
 from gradscope.show.effects_table import add_effects
-from gradscope.show.rows import count, number, percent, safe, sentence
+from gradscope.show.rows import count, number, safe, sentence
 from gradscope.show.screen import Column, Look, Page, bar_text, new_table
 
 if TYPE_CHECKING:

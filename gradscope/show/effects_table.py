@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ALL_LAYERS
-from gradscope.show.rows import UNKNOWN, count, percent, points, safe
+from gradscope.records.percent import UNKNOWN, percent
+from gradscope.show.rows import count, points, safe
 from gradscope.show.screen import Column, new_table
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from gradscope.records.percent import UNKNOWN, percent
 from gradscope.show.order import of_run, step_words
-from gradscope.show.rows import UNKNOWN, count, percent, plural, safe
+from gradscope.show.rows import count, plural, safe
 from gradscope.show.screen import Column, Page, new_table
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.records.percent import percent
 from gradscope.show.explain_screen import headline, snapshot_of
 from gradscope.show.explain_words import suspects
 from gradscope.show.frames import encodable
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
-from gradscope.show.rows import percent, sentence
+from gradscope.show.rows import sentence
 from gradscope.version import __version__
 
 if TYPE_CHECKING:

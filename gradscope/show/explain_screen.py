@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.records import Verdict
+from gradscope.records.percent import percent
 from gradscope.show.explain_words import found, shortened, suspects
-from gradscope.show.rows import number, percent, safe, sentence
+from gradscope.show.rows import number, safe, sentence
 from gradscope.show.screen import STYLES, Page
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gradscope.records import ShiftReport
+from gradscope.records.percent import percent
 from gradscope.show.answer import answer
 from gradscope.show.correlate_screen import LAYER_HEADS, layer_cells
 from gradscope.show.effects_table import EFFECT_HEADS, effect_cells
 from gradscope.show.order import run_names, step_rows
-from gradscope.show.rows import count, percent, safe, sentence
+from gradscope.show.rows import count, safe, sentence
 from gradscope.show.shift_screen import SLICE_HEADS, slice_cells
 
 if TYPE_CHECKING:

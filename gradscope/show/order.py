@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from gradscope.records import ALL_LAYERS, Origin, Status
+from gradscope.records.percent import UNKNOWN, percent
 from gradscope.settings import SMALL_LAYER_SHARE
-from gradscope.show.rows import UNKNOWN, count, number, percent, safe
+from gradscope.show.rows import count, number, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

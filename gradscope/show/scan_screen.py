@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from gradscope.records import SKIPPED_UNNAMED, Status
+from gradscope.records.percent import percent
 from gradscope.show.evidence_screen import add_evidence
 from gradscope.show.order import (
     layer_crossings,
@@ -18,7 +19,7 @@ from gradscope.show.order import (
     step_rows,
     step_words,
 )
-from gradscope.show.rows import count, percent, plural, safe
+from gradscope.show.rows import count, plural, safe
 from gradscope.show.screen import STYLES, Column, Look, Page, bar_text, new_table, status_text
 from gradscope.show.why_none import add_why_none
 from gradscope.show.worst_layers import add_worst_layers

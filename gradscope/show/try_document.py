@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gradscope.records.percent import UNKNOWN, percent
 from gradscope.show.frames import encodable
 from gradscope.show.json_document import plain
 from gradscope.show.markdown import escaped, table
-from gradscope.show.rows import UNKNOWN, number, percent, points
+from gradscope.show.rows import number, points
 from gradscope.show.try_screen import NONE, answer, crossing_words, limits_of
 from gradscope.version import __version__
 

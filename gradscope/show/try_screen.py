@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from gradscope.records import TrialVerdict
-from gradscope.show.rows import UNKNOWN, count, number, percent, plural, points, safe, sentence
+from gradscope.records.percent import UNKNOWN, percent
+from gradscope.show.rows import count, number, plural, points, safe, sentence
 from gradscope.show.screen import Column, Page, new_table
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gradscope.records.percent import percent
 from gradscope.show.dead_words import dead_words, unique_end
 from gradscope.show.order import step_words, unexpected, worst_layers, worst_snapshot
-from gradscope.show.rows import kinds, percent, points
+from gradscope.show.rows import kinds, points
 from gradscope.show.screen import Column, Page, new_table, status_text
 
 if TYPE_CHECKING:

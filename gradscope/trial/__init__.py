@@ -19,6 +19,7 @@ from gradscope.errors import UsageError
 from gradscope.records import Trial, TryReport
 from gradscope.run.given import Means
 from gradscope.run.interventions import AT_REST
+from gradscope.run.listing import no_step
 from gradscope.run.recomputed import recomputation
 from gradscope.run.step_effects import own_columns_of
 from gradscope.trial.arms import NEVER_MOVES, NO_OWN, NONE, REMEDIES, Context
@@ -184,7 +185,8 @@ def _moments(opened: Opened, from_step: int) -> list[Moment]:
     if not own:
         known = (str(each.step) for each in run.moments if each.checkpoint and each.step is not None)
         steps = ", ".join(dict.fromkeys(known))
-        raise UsageError(f"--from {from_step}: no checkpoint of that step. Steps: {steps or 'none'}.")
+        why = no_step(opened.found, from_step, "checkpoint")
+        raise UsageError(f"--from {from_step}: {why}. Steps: {steps or 'none'}.")
     later = [each for each in run.moments if each.step is not None and each.step > from_step]
     return [own[0], *(each for each in later if each.replay is not None or each.rollout is not None)]
 

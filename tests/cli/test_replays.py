@@ -126,3 +126,40 @@ def test_a_replay_is_the_same_file_by_any_path(own: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(own)
     rows = own / "rows_128_steps.npz"
     assert state_key(Settings(replay=Path(rows.name)), [rows]) == state_key(Settings(replay=rows), [rows])
+
+
+def test_a_name_that_no_replay_has_is_refused(tmp_path: Path) -> None:
+    done = gradscope("scan", str(tmp_path), "--replay-keys", "nonsense=obs", directory=tmp_path)
+    assert done.code == 2
+    problem = "'nonsense' is no name of a replay's entries. Names: observations, next_observations,"
+    assert done.err.startswith(f"gradscope: --replay-keys nonsense=obs: {problem}")
+
+
+def test_names_without_effect_are_said_to_be(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    document = scanned(tmp_path, str(sb3_files("SAC")), "--replay-keys", "observations=nope")
+    assert "--replay-keys is without effect: no buffer here has entries that need names" in document["notes"]
+
+
+@pytest.mark.parametrize("command", [("explain", "--step"), ("try", "--from")])
+def test_a_step_whose_file_is_broken_is_not_called_missing(
+    sb3_files: Callable[[str], Path], tmp_path: Path, command: tuple[str, str]
+) -> None:
+    shutil.copytree(sb3_files("SAC"), tmp_path / "run")
+    (tmp_path / "run" / "rl_model_128_steps.zip").write_bytes(b"PK\x03\x04cut")
+    done = gradscope(command[0], "run", command[1], "128", directory=tmp_path)
+    assert done.code == 2
+    assert f"{command[1]} 128: rl_model_128_steps.zip could not be read. Steps" in done.err
+
+
+def test_normalizers_of_no_snapshot_are_told(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(sb3_files("SAC"), tmp_path / "run")
+    one = tmp_path / "run" / "rl_model_vecnormalize_64_steps.pkl"
+    for step in range(1000, 1010):
+        shutil.copy(one, one.with_name(f"rl_model_vecnormalize_{step}_steps.pkl"))
+    told = [note for note in scanned(tmp_path, "run")["notes"] if "not used" in note]
+    assert len(told) == 4
+    assert told[0] == (
+        "rl_model_vecnormalize_1000_steps.pkl is not used: it has step 1000, which no snapshot has, "
+        "so no snapshot could claim it"
+    )
+    assert told[-1] == "7 more files are not used for the same reason"

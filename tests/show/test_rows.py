@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscope.records import ZeroAnatomy
-from gradscope.show.rows import bar, count, kinds, number, percent, safe, short_layer
+from gradscope.records.percent import percent
+from gradscope.show.rows import bar, count, kinds, number, safe, short_layer
 
 
 @pytest.mark.parametrize(
