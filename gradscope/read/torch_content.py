@@ -80,7 +80,8 @@ def _told_apart(value: object) -> object:
     kept = {key: each for key, each in value.items() if key in {"state_dict", *_OPTIMIZERS, *GRADIENT_KEYS}}
     if not set(_AVERAGED) <= value.keys():
         return kept
-    return {**kept, "state_dict": value[_AVERAGED[0]], "averaged": value["state_dict"]}
+    trained, average = value[_AVERAGED[0]], kept.pop("state_dict")
+    return {**kept, _AVERAGED[0]: trained, "averaged state_dict": average}
 
 
 def _script_content(archive: TorchArchive) -> Content:
