@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradscope.read import open_file
+from gradscope.read.grouped_moments import moments_in_groups
 from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
@@ -138,3 +139,5 @@ def test_no_state_says_why(tmp_path: Path) -> None:
     assert isinstance(found, Snapshot)
     for layer in found.layers.values():
         assert layer.reasons["moments"] == "SGD without momentum keeps no state"
+    trainers = moments_in_groups(sgd.state_dict(), {}, is_in_order=False)  # as of Hugging Face's Trainer
+    assert trainers.reason == "SGD without momentum keeps no state"
