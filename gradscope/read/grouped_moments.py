@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.optimizer_numbers import are_bounded
-from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, named_moments
+from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, named_moments, settings_of, why_empty
 from gradscope.read.pickle_stubs import is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 
@@ -38,6 +38,8 @@ def moments_in_groups(optimizer: object, weights: Tensors, *, is_in_order: bool)
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
     if not groups or not isinstance(states, dict) or not are_bounded(groups):
         return NamedMoments(reason=NOT_MATCHED)
+    if not any(states.values()):
+        return NamedMoments(reason=why_empty(settings_of(groups[0])))
     if any("param_names" in group for group in groups):
         return named_moments(optimizer, [weights])
     once = _without_twins(weights)

@@ -92,18 +92,18 @@ def named_moments(
         return NamedMoments(reason=proved)
     states = proved.states
     settings = [
-        plain for group in proved.groups for plain in [_settings(group)] * len(_list(group.get("params")))
+        plain for group in proved.groups for plain in [settings_of(group)] * len(_list(group.get("params")))
     ]
     found: dict[str, Moments] = {}
     reasons: dict[str, str] = {}
     for name, number, its in zip(proved.names, proved.numbers, settings, strict=True):
-        state = _state(states.get(number), its)
+        state = state_of(states.get(number), its)
         if name in proved.loose:
             reasons[name] = AMBIGUOUS
         elif state.tensors:
             found[name] = state
         else:
-            reasons[name] = NEVER_REACHED if any(states.values()) else _why_empty(its)
+            reasons[name] = NEVER_REACHED if any(states.values()) else why_empty(its)
     return NamedMoments(states=found, reasons=reasons)
 
 
@@ -124,7 +124,7 @@ def proved_order(
 ) -> ProvedOrder | str:
     """Which parameter each number is; or why that is not known. Arguments as of ``named_moments``."""
     states = optimizer.get("state") if is_text_keyed(optimizer) else None
-    groups = [each for each in distinct(_list(_entry(optimizer, "param_groups"))) if is_text_keyed(each)]
+    groups = groups_of(optimizer)
     numbers = parameter_numbers(groups) if are_bounded(groups) else []
     if not isinstance(states, dict) or not numbers or len(distinct(states.values())) < len(states):
         return NOT_MATCHED
@@ -133,7 +133,7 @@ def proved_order(
     if len(fitting) != 1:
         return AMBIGUOUS if fitting else NOT_MATCHED
     (order,) = fitting.values()
-    loose = _interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
+    loose = interchangeable(order) if is_plain and not _has_names(groups) else frozenset[str]()
     return ProvedOrder(names=tuple(order), numbers=numbers, groups=groups, states=states, loose=loose)
 
 
@@ -148,6 +148,16 @@ def _orders(
     elif len(groups) > 1:
         return
     yield from (each for each in candidates if len(each) == count)
+
+
+def groups_of(optimizer: object) -> list[Group]:
+    """Groups of ``optimizer.state_dict()``, each once."""
+    return [each for each in distinct(_list(_entry(optimizer, "param_groups"))) if is_text_keyed(each)]
+
+
+def numbers_of(group: Group) -> list[object]:
+    """A group's parameters."""
+    return _list(group.get("params"))
 
 
 def _has_names(groups: Sequence[Group]) -> bool:
@@ -165,11 +175,11 @@ def _fits(states: Mapping[object, object], numbers: Sequence[object], order: Map
     return all(
         tensor.shape in {(), shapes[number]}
         for number, state in states.items()
-        for tensor in _state(state, {}).tensors.values()
+        for tensor in state_of(state, {}).tensors.values()
     )
 
 
-def _interchangeable(order: Mapping[str, Shaped]) -> frozenset[str]:
+def interchangeable(order: Mapping[str, Shaped]) -> frozenset[str]:
     """Parameters of networks that could change places: of several layers each, with the same shapes.
 
     Networks that are only numbered (blocks.0, blocks.1, q1, q2) stand in the order of their numbers.
@@ -191,7 +201,8 @@ def _unnumbered(name: str) -> str:
     return "".join(each for each in name if not each.isdigit())
 
 
-def _state(state: object, settings: Mapping[str, object]) -> Moments:
+def state_of(state: object, settings: Mapping[str, object]) -> Moments:
+    """A parameter's state, empty where there is none."""
     entries = state if is_text_keyed(state) and len(state) <= MAX_ENTRIES else {}
     return Moments(
         tensors={
@@ -206,7 +217,8 @@ def _state(state: object, settings: Mapping[str, object]) -> Moments:
     )
 
 
-def _settings(group: Group) -> Mapping[str, object]:
+def settings_of(group: Group) -> Mapping[str, object]:
+    """A group's plain settings: lr, betas, ..."""
     known = list(group.items())[:MAX_ENTRIES]
     plain = {key: plain_number(each) for key, each in known if key not in NOT_SETTINGS}
     return {key: each for key, each in plain.items() if _is_plain(each)}
@@ -218,7 +230,8 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (int, float, str))
 
 
-def _why_empty(settings: Mapping[str, object]) -> str:
+def why_empty(settings: Mapping[str, object]) -> str:
+    """Why an optimizer with these settings holds no state at all."""
     return NO_MOMENTUM if "nesterov" in settings and not settings.get("momentum") else NOT_STEPPED
 
 

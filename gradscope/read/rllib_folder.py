@@ -16,7 +16,7 @@ from gradscope.read.checked_json import table
 from gradscope.read.file_bytes import Foreign, Malformed, reading
 from gradscope.read.folder_files import json_object, names_in, part_of
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state
-from gradscope.read.optimizer_state import NamedMoments, named_moments
+from gradscope.read.optimizer_state import NOT_MATCHED, NamedMoments, named_moments
 from gradscope.read.pickled_arrays import pickled_dict
 from gradscope.read.rllib_optimizers import module_moments, trained, why_none
 from gradscope.read.rllib_steps import algorithm_name, known_steps
@@ -132,8 +132,10 @@ def _old_modules(folder: Path, mark: Mapping[str, object]) -> list[_Module]:
         state = pickled_dict(_part(folder, f"{POLICIES}/{name}/policy_state.pkl"))
         tensors = tensors_of(state.entries.get("weights"))
         optimizers = state.entries.get("_optimizer_variables")
-        own = optimizers if isinstance(optimizers, list) and len(optimizers) == 1 else []
-        moments = [named_moments(each, [trained(tensors)]) for each in own]
+        own = optimizers if isinstance(optimizers, list) else []
+        # SAC's are of the actor, of each critic and of alpha, and nothing says which is which.
+        several = NamedMoments(reason=f"{NOT_MATCHED}: there are {len(own)} optimizers")
+        moments = [named_moments(each, [trained(tensors)]) for each in own] if len(own) < 2 else [several]  # noqa: PLR2004
         found.append(_Module(id=name, tensors=tensors, moments=moments, unknown=state.unknown))
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from gradscope.read.checked_json import count
 from gradscope.read.file_bytes import Foreign, Malformed
 from gradscope.read.numpy_pickle import as_array
-from gradscope.read.pickle_stubs import attributes, class_name
+from gradscope.read.pickle_stubs import attributes, class_name, is_text_keyed
 from gradscope.read.rows import NEXT, OBSERVATIONS, replay_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def _by_key(value: object) -> dict[str, Array]:
     array = as_array(value)
     if array is not None:
         return {"": array}
-    found = {key: as_array(each) for key, each in attributes(value).items()}
+    # A Batch within a Batch is pickled as a plain dict (Batch.__getstate__).
+    entries = value if is_text_keyed(value) else attributes(value)
+    found = {key: as_array(each) for key, each in entries.items()}
     return {key: each for key, each in found.items() if each is not None and each.ndim > 0}
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCRIPT_NOTE: Final = "TorchScript does not tell parameters, buffers and other tensors apart: layers are {}"
 LIGHTNING_KEY: Final = "pytorch-lightning_version"
 _OPTIMIZERS: Final = ("optimizer_states",)
+_AVERAGED: Final = ("current_model_state", "averaging_state")
+"""Keys beside an average (lightning.pytorch.callbacks.WeightAveraging.on_save_checkpoint)."""
 _MAX_LISTED: Final = 5
 _MAX_NAME: Final = 80
 
@@ -68,11 +70,18 @@ def is_lightning(value: object) -> bool:
 
 
 def _told_apart(value: object) -> object:
-    """Of a Lightning checkpoint only what is the model's: callbacks and loops hold tensors of their own."""
+    """Of a Lightning checkpoint only what is the model's: callbacks and loops hold tensors of their own.
+
+    Its WeightAveraging callbacks put the average in the place of the weights that are trained.
+    """
     if not is_lightning(value):
         return value
     assert is_text_keyed(value)
-    return {key: each for key, each in value.items() if key in {"state_dict", *_OPTIMIZERS, *GRADIENT_KEYS}}
+    kept = {key: each for key, each in value.items() if key in {"state_dict", *_OPTIMIZERS, *GRADIENT_KEYS}}
+    if not set(_AVERAGED) <= value.keys():
+        return kept
+    trained, average = value[_AVERAGED[0]], kept.pop("state_dict")
+    return {**kept, _AVERAGED[0]: trained, "averaged state_dict": average}
 
 
 def _script_content(archive: TorchArchive) -> Content:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read.optimizer_numbers import are_bounded
 from gradscope.read.optimizer_state import NO_OPTIMIZER, NOT_MATCHED, NamedMoments, named_moments
+from gradscope.read.optimizer_within import moments_within
 from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
 from gradscope.read.stored_tensor import StoredTensor
 
@@ -40,23 +41,23 @@ def optimizer_moments(content: Content, weights: Tensors) -> list[NamedMoments]:
     plain = {path: _plain(each, names) for path, each in content.optimizers.items()}
     if len(plain) == 1:
         pools = [weights, *_neighbours(content, weights)] if len(content.networks) > 1 else [weights]
-        return [named_moments(each, pools, is_plain=True) for each in plain.values()]
+        return [_named(each, pools) for each in plain.values()]
     found: dict[Path, NamedMoments] = {}
     pools = [weights, *_neighbours(content, weights)]
     for path, each in plain.items():
         called = [pool for words, pool in _by_words(content, weights) if _alike(words, _words(path))]
-        if len(called) == 1 and _is_settled(one := named_moments(each, called, is_plain=True)):
+        if len(called) == 1 and _is_settled(one := _named(each, called)):
             found[path] = one
     for _ in plain:
         waiting = [path for path in plain if path not in found]
         for path in waiting:
             taken = {name for one in found.values() for name in (*one.states, *one.reasons)}
             free = [pool for pool in pools if taken.isdisjoint(pool)]
-            if _is_settled(one := named_moments(plain[path], free, is_plain=True)):
+            if _is_settled(one := _named(plain[path], free)):
                 found[path] = one
     taken = {name for one in found.values() for name in (*one.states, *one.reasons)}
     free = [pool for pool in pools if taken.isdisjoint(pool)]
-    left = [named_moments(each, free, is_plain=True) for path, each in plain.items() if path not in found]
+    left = [_named(each, free) for path, each in plain.items() if path not in found]
     return [*found.values(), *left]
 
 
@@ -67,6 +68,12 @@ def reason_for(name: str, optimizers: Sequence[NamedMoments]) -> str:
         return own
     unsettled = next((each.reason for each in optimizers if not _is_settled(each)), None)
     return unsettled or optimizers[0].reason
+
+
+def _named(optimizer: object, pools: Sequence[Tensors]) -> NamedMoments:
+    """All of a pool, or else some of it: what the optimizer does not own are buffers, frozen or tied."""
+    found = named_moments(optimizer, pools, is_plain=True)
+    return moments_within(optimizer, pools) if found.reason == NOT_MATCHED else found
 
 
 def _is_settled(found: NamedMoments) -> bool:

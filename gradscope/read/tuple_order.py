@@ -2,7 +2,8 @@
 
 Usual orders, all with the observation first and action, reward, end in this order:
 (s, a, r, s', d), (s, s', a, r, d), (s, a, s', r, d), (s, a, r, d, s'), (s, a, s', r), each also with
-terminated and truncated in the place of d. So only the place of s' has to be found.
+terminated and truncated in the place of d. So only the place of s' has to be found. Some write a mask
+there, 1 where the episode goes on: where s' is the next row's s it goes on, and tells which it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gradscope.read.file_bytes import Malformed
-from gradscope.read.rows import ACTIONS, DONES, NEXT, OBSERVATIONS, REWARDS, TERMINATIONS, TIMEOUTS
+from gradscope.read.rows import ACTIONS, DONES, NEXT, NOT_DONES, OBSERVATIONS, REWARDS, TERMINATIONS, TIMEOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +32,13 @@ _WORDS: Final = {
     REWARDS: "reward",
     NEXT: "next observation",
     DONES: "end",
+    NOT_DONES: "1 where the episode goes on",
     TERMINATIONS: "terminated",
     TIMEOUTS: "truncated",
 }
 _ADVICE: Final = "Say it: --replay-keys observations=0,actions=1,rewards=2,next_observations=3,dones=4."
+_MOST: Final = 0.5
+"""Share of rows that can be ends where nothing but their number tells ends from a mask."""
 _LEAST: Final = 3
 """Places: observation, action, reward."""
 _LOOKED_AT: Final = 10_000
@@ -67,7 +71,8 @@ def tuple_order(columns: Mapping[str, Column], num_places: int) -> Order | None:
     keys = {OBSERVATIONS: "0"} | _outcome(columns, rest, num_places)
     if following is not None:
         keys[NEXT] = following
-    elif DONES not in keys and TERMINATIONS not in keys:
+    keys = _with_mask(columns, keys, num_places)
+    if following is None and not keys.keys() & {DONES, NOT_DONES, TERMINATIONS}:
         # (something, number, number) can be anything.
         return None
     names = {place: _WORDS[name] for name, place in keys.items()}
@@ -113,6 +118,32 @@ def _outcome(columns: Mapping[str, Column], rest: list[str], num_places: int) ->
     if len(ends) > 1 and _is_flag(arrays[ends[1]]):
         return keys | {TERMINATIONS: ends[0], TIMEOUTS: ends[1]}
     return keys | ({DONES: ends[0]} if ends else {})
+
+
+def _with_mask(columns: Mapping[str, Column], keys: dict[str, str], num_places: int) -> dict[str, str]:
+    """The same keys; ends that are 1 where the episode goes on become a mask."""
+    name = next((each for each in (DONES, TERMINATIONS) if each in keys), None)
+    if name is None:
+        return keys
+    flags = np.asarray(columns[keys[name]]).reshape(-1)
+    going_on = _going_on(columns.get(keys.get(NEXT, "")), columns["0"])
+    if going_on.any():
+        is_mask = flags[: len(going_on)][going_on].mean() > _MOST
+    elif flags.mean() > _MOST:
+        raise _unknown(num_places, f"place {keys[name]} is 1 in most rows: ends (dones), or not_dones")
+    else:
+        return keys
+    return {NOT_DONES if each == name and is_mask else each: place for each, place in keys.items()}
+
+
+def _going_on(following: Column | None, first: Column) -> NDArray[np.bool_]:
+    """Rows whose episode goes on in the next row: [rows - 1], or none where that cannot be told."""
+    if not isinstance(following, np.ndarray) or not isinstance(first, np.ndarray):
+        return np.zeros(0, bool)
+    here, ahead = following[:-1][:_LOOKED_AT], first[1:][:_LOOKED_AT]
+    moves = (ahead != first[:-1][:_LOOKED_AT]).reshape(len(here), -1).any(axis=1)
+    found: NDArray[np.bool_] = (here == ahead).reshape(len(here), -1).all(axis=1) & moves
+    return found
 
 
 def _kind(column: Column) -> object:

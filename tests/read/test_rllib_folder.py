@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from samples_folders import FILES, copied
 
 from gradscope.errors import UnreadableFile
 from gradscope.read import FolderReader, folder_reader, open_file
+from gradscope.records import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +95,31 @@ def test_a_checkpoint_of_an_environment_runner_is_no_algorithm(tmp_path: Path) -
     (tmp_path / "runner/rllib_checkpoint.json").write_text(json.dumps({"type": "EnvRunner"}))
     with pytest.raises(UnreadableFile, match=r"lacks 'algorithm_state\.pkl'"):
         open_file(tmp_path / "runner")
+
+
+def test_several_optimizers_of_the_old_api_are_not_called_none(tmp_path: Path) -> None:
+    folder = copied("rllib/old", tmp_path)
+    actor, critic = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    optimizers = [torch.optim.Adam(each.parameters()) for each in (actor, critic)]
+    for each, optimizer in zip((actor, critic), optimizers, strict=True):
+        each(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    state = {
+        "weights": {
+            f"{name}.weight": net.weight.detach().numpy() for name, net in (("a", actor), ("c", critic))
+        },
+        "_optimizer_variables": [as_numpy(each.state_dict()) for each in optimizers],
+    }
+    (folder / "policies/default_policy/policy_state.pkl").write_bytes(pickle.dumps(state))
+    snapshot = open_file(folder)
+    assert isinstance(snapshot, Snapshot)
+    for layer in snapshot.layers.values():
+        assert not layer.moments
+        assert layer.reasons["moments"].endswith("there are 2 optimizers")
+
+
+def as_numpy(value: Any) -> Any:
+    """As RLlib's convert_to_numpy."""
+    if isinstance(value, dict):
+        return {key: as_numpy(each) for key, each in value.items()}
+    return value.numpy() if isinstance(value, torch.Tensor) else value

@@ -43,6 +43,17 @@ def test_rows_are_the_librarys(name: str) -> None:
         np.testing.assert_array_equal(listed.reshape(wanted.shape), wanted)
 
 
+def test_observations_by_key() -> None:
+    replay, truth = opened("keys"), np.load(FILES / "keys.npz")
+    assert replay.next_observations is not None
+    for own, found in (("obs", replay.observations), ("obs_next", replay.next_observations)):
+        assert set(found) == {"market", "position"}
+        for key, each in found.items():
+            assert each.dtype == truth[f"{own}.{key}"].dtype
+            np.testing.assert_array_equal(each[:, 0], truth[f"{own}.{key}"])
+    np.testing.assert_array_equal(np.asarray(replay.rewards)[:, 0], truth["rew"])
+
+
 @pytest.mark.parametrize(
     ("name", "environments", "overwritten"),
     [

@@ -47,7 +47,7 @@ class Learner(lightning.LightningModule):  # type: ignore[misc, name-defined]
         return pair, [torch.optim.lr_scheduler.StepLR(pair[0], 1)]
 
 
-def trained(folder: Path, learner: Learner) -> Path:
+def trained(folder: Path, learner: Learner, *callbacks: Any) -> Path:
     """Files of two epochs of three updates; last.ckpt is the newest once more."""
     rows = torch.utils.data.TensorDataset(torch.randn(12, 6))
     keeper = lightning.pytorch.callbacks.ModelCheckpoint(folder, save_top_k=-1, save_last=True)
@@ -58,7 +58,7 @@ def trained(folder: Path, learner: Learner) -> Path:
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[keeper],
+        callbacks=[keeper, *callbacks],
         default_root_dir=folder,
     )
     trainer.fit(learner, torch.utils.data.DataLoader(rows, batch_size=4))
@@ -104,3 +104,20 @@ def test_optimizers_that_could_change_places_are_not_guessed(tmp_path: Path) -> 
     for layer in newest.layers.values():
         assert not layer.moments
         assert "fits several orders" in layer.reasons["moments"]
+
+
+def test_the_weights_are_those_that_train_not_their_average(tmp_path: Path) -> None:
+    learner = Learner(has_two=False)
+    average = lightning.pytorch.callbacks.EMAWeightAveraging(decay=0.5)
+    newest: Any = open_file(trained(tmp_path, learner, average) / "last.ckpt")
+    held = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    states = moments_of(learner)
+    assert set(newest.layers) == set(states)
+    for name, state in states.items():
+        layer = newest.layers[name]
+        np.testing.assert_array_equal(layer.weight, held["current_model_state"][name].numpy())
+        np.testing.assert_array_equal(layer.moments["exp_avg"], state["exp_avg"].numpy())
+    assert not np.array_equal(newest.layers["actor.0.weight"].weight, held["state_dict"]["actor.0.weight"])
+    assert {"weights are those of current_model_state", "not looked at: averaged state_dict"} <= {
+        *newest.notes
+    }

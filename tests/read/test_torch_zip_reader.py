@@ -179,20 +179,6 @@ def test_named_groups_are_believed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, optimizer.state[parameter]["exp_avg"].numpy())
 
 
-def test_unnamed_groups_and_frozen_parameters_are_not_guessed(tmp_path: Path) -> None:
-    model = network()
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    for groups in ([{"params": matrices}, {"params": vectors}], [{"params": matrices}]):
-        optimizer = torch.optim.Adam(groups)
-        model(torch.randn(8, 3)).sum().backward()
-        optimizer.step()
-        path = saved(tmp_path / "c.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
-        for layer in opened(path).layers.values():
-            assert not layer.moments
-            assert "numbering fits no order" in layer.reasons["moments"]
-
-
 @pytest.mark.parametrize(
     ("step", "expected"), [(torch.tensor(7), 7), (np.int64(7), 7), (7.0, 7), (np.float32(7), 7)]
 )

@@ -90,6 +90,29 @@ def test_every_usual_order_of_tuples(tmp_path: Path, order: str, said: str) -> N
     assert found.notes == (f"transitions are read as {said}, by their shapes and values",)
 
 
+def masked(every: int = 1) -> list[tuple[Any, ...]]:
+    rows = [(*row[:4], float(not row[4])) for row in transitions()]
+    return rows[::every]
+
+
+def test_a_mask_of_rows_that_go_on_is_no_end(tmp_path: Path) -> None:
+    found = replay(tmp_path / "m.pkl", masked())
+    assert_rows(found)
+    assert "next observation, 1 where the episode goes on)" in found.notes[0]
+
+
+def test_a_mask_that_nothing_tells_from_ends_is_asked_for(tmp_path: Path) -> None:
+    apart = masked(2)  # no row follows the one before it
+    with pytest.raises(UnreadableFile, match="1 in most rows") as caught:
+        replay(tmp_path / "m.pkl", apart)
+    assert "--replay-keys" in str(caught.value)
+    names = {"observations": "0", "actions": "1", "rewards": "2", "next_observations": "3"}
+    found = replay(tmp_path / "m.pkl", apart, **names, not_dones="4")
+    np.testing.assert_array_equal(np.asarray(found.ends)[:, 0], experience()["dones"][::2])
+    found = replay(tmp_path / "m.pkl", [(*row[:4], 1 - row[4]) for row in apart])
+    np.testing.assert_array_equal(np.asarray(found.ends)[:, 0], experience()["dones"][::2])
+
+
 def test_a_deque_knows_what_it_can_hold(tmp_path: Path) -> None:
     found = replay(tmp_path / "m.pkl", collections.deque(transitions(), maxlen=ROWS))
     assert (found.capacity, found.overwritten) == (ROWS, True)

@@ -31,14 +31,29 @@ def step(number: int, environments: int | None) -> Batch:
 
 
 def save(name: str, buffer: ReplayBuffer) -> None:
-    """The pickle, and its rows as the library orders them."""
+    """The pickle, and its rows as the library orders them; those of a Dict observation by key."""
     (HERE / f"{name}.pkl").write_bytes(pickle.dumps(buffer))
     rows = buffer[buffer.sample_indices(0)]
-    np.savez(HERE / f"{name}.npz", **{each: np.asarray(rows[each]) for each in NAMES})
+    held = {}
+    for each in NAMES:
+        value = rows[each]
+        held |= (
+            {f"{each}.{key}": value[key] for key in value.get_keys()}
+            if isinstance(value, Batch)
+            else {each: np.asarray(value)}
+        )
+    np.savez(HERE / f"{name}.npz", **held)
 
 
 def main() -> None:
-    """Partial, full, prioritised, several environments in step and out of step."""
+    """Partial, full, prioritised, with keys, several environments in step and out of step."""
+    keys = ReplayBuffer(10)
+    for number in range(13):
+        row = step(number, None)
+        for name in ("obs", "obs_next"):
+            row[name] = Batch(market=row[name], position=row[name][:1].astype(np.int64))
+        keys.add(row)
+    save("keys", keys)
     for name, rows in (("partial", 6), ("full", 14)):
         buffer = ReplayBuffer(10)
         for number in range(rows):
