@@ -7,6 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from gradscope.run.claims import Claims, prefix
 from gradscope.run.doubles import doubles_of, roles_of, within
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def moments(files: RunFiles) -> list[Moment]:
     pairs = sorted(_pairs(files), key=lambda pair: _order(pair[0] or pair[1]))
     known = sorted({step for pair in pairs if (step := _step(pair)) is not None})
     replays = by_step(files.replays, lambda each: each.replay.step)
-    normalizers = by_step(files.normalizers, lambda each: each.step)
-    rollouts = by_step(files.rollouts, lambda each: each.step)
+    buffers = Claims(items=replays, source_of=lambda each: each.replay.source)
+    normalizers = Claims(items=by_step(files.normalizers, lambda each: each.step), source_of=_source)
+    rollouts = Claims(items=by_step(files.rollouts, lambda each: each.step), source_of=_source)
     twins_of = by_step(files.checkpoints, lambda each: each.step)
     recorded_too = {pair[0].source for pair in pairs if pair[0] is not None and pair[1] is not None}
     doubles = doubles_of([pair[0] for pair in pairs if pair[0] is not None], files.folder, recorded_too)
@@ -64,6 +66,10 @@ def moments(files: RunFiles) -> list[Moment]:
         step = _step(pair)
         place = 0 if step is None else bisect_left(known, step)
         double = doubles.get(checkpoint.source) if checkpoint is not None else None
+        # What doubles another one is measured on the other's buffer.
+        twins = [] if double else [each for each in twins_of.get(step, ()) if each.source not in doubles]
+        asked = checkpoint, twins, step
+        is_alone, claimed = len(pairs) == 1, buffers.of(*asked)
         result.append(
             Moment(
                 run=files.run,
@@ -71,13 +77,14 @@ def moments(files: RunFiles) -> list[Moment]:
                 previous_step=known[place - 1] if place else None,
                 checkpoint=checkpoint,
                 recorded=recorded,
-                replay=_named_alike(replays, checkpoint) or _belonging(replays, step, len(pairs)),
-                normalizer=_normalizer(normalizers, step),
-                rollout=_belonging(rollouts, step, len(pairs)),
+                replay=_named_alike(replays, checkpoint) or _first(claimed) or _alone(buffers, is_alone),
+                # Of the run's only one, statistics move slowly.
+                normalizer=_first(normalizers.of(*asked)) or normalizers.only(),
+                rollout=_first(rollouts.of(*asked)) or _alone(rollouts, is_alone),
                 double_of=double.source if double else None,
                 notes=(
                     *([double.note] if double else _tie_notes(checkpoint, twins_of, doubles, files.folder)),
-                    *_buffer_ties(replays, step),
+                    *_buffer_ties(claimed, step),
                 ),
             )
         )
@@ -112,18 +119,12 @@ def _recorded_for(
     """Of the recorder files of the checkpoint's step that are left: the one named alike, else the first's."""
     if checkpoint.step is None or not same:
         return None
-    alike = [each for each in same if _prefix(each.source) == _prefix(checkpoint.source)]
+    alike = [each for each in same if prefix(each.source) == prefix(checkpoint.source)]
     if alike:
         return alike[0]
-    named = {_prefix(each.source) for each in twins}
-    free = [each for each in same if _prefix(each.source) not in named]
+    named = {prefix(each.source) for each in twins}
+    free = [each for each in same if prefix(each.source) not in named]
     return free[0] if free and twins[0] is checkpoint else None
-
-
-def _prefix(path: Path) -> str:
-    """What the callback was told to begin names with: rl_model of rl_model_gradscope_2000_steps."""
-    stem = path.name.removesuffix(".safetensors").removesuffix(".zip").removesuffix("_steps")
-    return stem.rstrip("0123456789").rstrip("_").removesuffix("_gradscope")
 
 
 def _tie_notes(
@@ -143,8 +144,7 @@ def _tie_notes(
     return (f"step {checkpoint.step} is claimed by {', '.join(others[:MOST_NAMED])}{more} too",)
 
 
-def _buffer_ties(replays: Mapping[int | None, list[ReplayFileOpened]], step: int | None) -> tuple[str, ...]:
-    same = replays.get(step, ()) if step is not None else ()
+def _buffer_ties(same: Sequence[ReplayFileOpened], step: int | None) -> tuple[str, ...]:
     return (
         (f"of several buffers of step {step} {same[0].replay.source.name} is used",) if len(same) > 1 else ()
     )
@@ -162,21 +162,17 @@ def _named_alike(
     return alike[0] if len(alike) == 1 else None
 
 
-def _belonging(items: Mapping[int | None, list[Item]], step: int | None, num_moments: int) -> Item | None:
-    """The item of this step; one without a step belongs to the only snapshot, or is the run's only one."""
-    if step is not None and step in items:
-        return items[step][0]
-    return _only(items) if num_moments == 1 else None
+def _source(item: Normalizer | Rollout) -> Path:
+    return item.source
 
 
-def _normalizer(items: Mapping[int | None, list[Normalizer]], step: int | None) -> Normalizer | None:
-    """The normalizer of this step, else the run's only one (its statistics move slowly)."""
-    return items[step][0] if step is not None and step in items else _only(items)
+def _first(items: Sequence[Item]) -> Item | None:
+    return items[0] if items else None
 
 
-def _only(items: Mapping[int | None, list[Item]]) -> Item | None:
-    """The one item there is, where it has no step."""
-    return items[None][0] if list(items) == [None] and len(items[None]) == 1 else None
+def _alone(claims: Claims[Item], is_alone: bool) -> Item | None:
+    """One without a step belongs to the only snapshot, where it is the run's only one."""
+    return claims.only() if is_alone else None
 
 
 def _step(pair: Pair) -> int | None:
