@@ -59,7 +59,8 @@ A features extractor or policy of your own: --trust --code DIR imports it; a lin
 dumps, tianshou's pickles, and pickled dicts, buffer classes, lists and deques of transitions.
 Entries are known by their usual names (obs, next_obs, act, rew, done; state_memory; obs_buf; ...).
 Others are named: --replay-keys observations=x,next_observations=y,actions=a,rewards=r,dones=d;
-also terminations, timeouts. Places of a tuple are 0, 1, 2, ...: --replay-keys observations=0,actions=1.
+also terminations, timeouts, not_dones (1 where it goes on). Places of a tuple are 0, 1, 2, ...:
+--replay-keys observations=0,actions=1; a plain .npy is observations=0.
 What a buffer says of its ring counts (ptr, size, full, max_size): rows never written are left out, and
 rows come in order of collection. --replay FILE takes one file for every checkpoint, for scan, shift,
 correlate, explain and try; in a scanned folder a file belongs to the checkpoint of its step.

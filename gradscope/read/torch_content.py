@@ -9,6 +9,7 @@ from gradscope.read.pickle_stubs import Stub, is_text_keyed, named_entries
 from gradscope.read.stored_tensor import AbsentTensor, StoredTensor
 from gradscope.read.torch_module import ModuleTensors, script_tensors
 from gradscope.read.torch_parts import GRADIENT_KEYS, WHOLE_KEYS, Part, Parts, parts_of
+from gradscope.records.wrapped import names_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,13 +53,16 @@ def content_of(archive: TorchArchive) -> Content:
     chosen, notes = _chosen(found)
     is_numbered = isinstance(value, (tuple, list))
     named = [("" if len(chosen) == 1 and not is_numbered else each.prefix, each.part) for each in chosen]
+    parameters = {prefix + name: t for prefix, each in named for name, t in each.parameters.items()}
+    gradients = _gradients(value)
+    called = names_as(gradients or (), parameters)
     return Content(
         state={prefix + name: tensor for prefix, each in named for name, tensor in each.state.items()},
-        parameters={prefix + name: t for prefix, each in named for name, t in each.parameters.items()},
+        parameters=parameters,
         types={prefix + name: kind for prefix, each in named for name, kind in each.types.items()},
         knows_parameters=bool(chosen) and all(each.is_whole for _, each in named),
         networks={each.path: [prefix + name for name in each.parameters] for prefix, each in named},
-        gradients=_gradients(value),
+        gradients=gradients and {called[name]: each for name, each in gradients.items()},
         optimizers=found.optimizers,
         notes=notes,
     )

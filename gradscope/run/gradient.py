@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gradscope.judge import snapshot_status
+from gradscope.read.stored_tensor import OnDemand
 from gradscope.records import Clipping, Layer, Origin, SnapshotGradient
+from gradscope.records.wrapped import names_as
 from gradscope.run.action_heads import taken_in_buffer, with_untaken
 from gradscope.run.activity import activity
 from gradscope.run.layer import NO_GRADIENT, layer_gradient, stored_counts
@@ -60,7 +63,7 @@ def snapshot_gradient(
     settings = means.settings
     chosen = _chosen(moment, means, known)
     wanted = (layer for layer in _joined(moment) if settings.wants_layer(layer.name))
-    beside = (moment.recorded or moment.main).layers
+    beside = _recorded_layers(moment) if moment.recorded else moment.main.layers
     found = tuple(_layer(layer, chosen, settings, beside) for layer in wanted)
     taken = chosen.recomputed.taken if chosen.recomputed else taken_in_buffer(moment, found)
     layers = named_inputs(with_untaken(found, taken), known)
@@ -138,12 +141,22 @@ def _origin(layers: tuple[LayerGradient, ...], measured: list[LayerGradient]) ->
     return Origin.OPTIMIZER if is_evidence else Origin.NONE
 
 
+def _recorded_layers(moment: Moment) -> Mapping[str, Layer]:
+    """Of the recorder file, as the checkpoint names them: one may have been wrapped, the other not."""
+    assert moment.recorded is not None
+    layers = moment.recorded.layers
+    called = names_as(layers, moment.checkpoint.layers if moment.checkpoint is not None else ())
+    if all(name == own for own, name in called.items()):
+        return layers
+    return OnDemand({name: partial(layers.__getitem__, own) for own, name in called.items()})
+
+
 def _joined(moment: Moment) -> Iterator[Layer]:
     """Layers in file order: the checkpoint's with the recorder's gradients, then what only it has."""
     if moment.checkpoint is None or moment.recorded is None:
         yield from moment.main.layers.values()
         return
-    recorded = moment.recorded.layers
+    recorded = _recorded_layers(moment)
     for name, layer in moment.checkpoint.layers.items():
         yield _with_gradient(layer, recorded[name]) if name in recorded else layer
     yield from (layer for name, layer in recorded.items() if name not in moment.checkpoint.layers)

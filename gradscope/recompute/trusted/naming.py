@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from gradscope.records.wrapped import bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-WRAPPERS: Final = frozenset({"module", "_orig_mod"})
-"""Data parallel and torch.compile put these into names."""
 
 
 def named_like(own: Iterable[str], saved: Iterable[str]) -> dict[str, str]:
@@ -27,11 +26,6 @@ def named_like(own: Iterable[str], saved: Iterable[str]) -> dict[str, str]:
         if len(found) == len(wanted) == len(there):
             return found
     return {name: plain[each] for name, each in wanted.items() if each in plain}
-
-
-def bare(name: str) -> str:
-    """A name without the wrappers' parts."""
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS) or name
 
 
 def _prefixes(saved: Iterable[str], wanted: set[str]) -> set[str]:
