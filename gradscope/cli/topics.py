@@ -63,7 +63,8 @@ also terminations, timeouts, not_dones (1 where it goes on). Places of a tuple a
 --replay-keys observations=0,actions=1; a plain .npy is observations=0.
 What a buffer says of its ring counts (ptr, size, full, max_size): rows never written are left out, and
 rows come in order of collection. --replay FILE takes one file for every checkpoint, for scan, shift,
-correlate, explain and try; in a scanned folder a file belongs to the checkpoint of its step.
+correlate, explain and try; in a scanned folder a file belongs to the checkpoint of its step, and of
+several runs in one folder to the one that is named as it is.
 A Stable-Baselines3 checkpoint is recomputed from any replay with observations, next_observations,
 actions (scaled to -1..1, as its buffer has them), rewards and ends, on the same batches as from its own
 buffer where rows lie as they lie there. Files of other things are skipped, packed ones to be unpacked.""",

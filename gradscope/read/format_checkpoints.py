@@ -22,7 +22,7 @@ ROWS: Final = (
         format="torch",
         reader=sniff.TORCH,
         files="checkpoint.pt, .pth, .bin (torch 1.6 on)",
-        tells="weights of state dicts, nested ones, TensorDicts and whole modules; moments where one name alone can be meant; step",
+        tells="weights of state dicts, nested ones, TensorDicts, whole modules; moments; step",
         step="key step, global_step, ...; name; folder",
         gradients="where the key `grads` holds them by parameter name; or recomputed with --model",
     ),
