@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gradscope.read.batch_names import refuse_rows
-from gradscope.read.file_bytes import Foreign
+from gradscope.read.file_bytes import Foreign, Malformed
 from gradscope.read.layers import StoredLayer, inert_note, lazy_layers, lazy_state, parameters
 from gradscope.read.pickle_stubs import is_text_keyed, named_entries
 from gradscope.read.step_name import CONTENT_KEYS, KnownStep, known_step
@@ -39,11 +39,15 @@ def checkpoint_snapshot(path: Path, archive: TorchArchive, name: str) -> Snapsho
 
     Raises:
         Foreign: it holds neither weights nor gradients, or rows.
+        Malformed: all its weights are views of more elements than it has bytes for, or no tensors.
     """
     refuse_rows(named_entries(archive.value))
     content = content_of(archive)
     layers = _layers(content)
     if not layers:
+        told = absent_notes(content.state)
+        if told:
+            raise Malformed(f"holds no weights that can be read: {told[0]}", "Leave it out.")
         raise Foreign("holds no weights", "Save model.state_dict(), alone or under 'model'.")
     is_from_lightning = is_lightning(archive.value)
     step = _known_step(path, archive.value)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from gradscope.errors import ForeignFile, UnreadableFile
 from gradscope.read import open_file
 
 
@@ -234,3 +235,12 @@ def test_more_optimizers_than_any_training_has(tmp_path: Path) -> None:
     many = [torch.optim.Adam(model.parameters()).state_dict() for _ in range(50)]
     snapshot = opened(tmp_path / "m.pt", {"model": model.state_dict(), "optimizers": many})
     assert "there are 50 optimizers" in snapshot.layers["0.weight"].reasons["moments"]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_weights_that_cannot_be_read_are_not_called_none(tmp_path: Path, *, is_new: bool) -> None:
+    view = torch.zeros(1).expand(1 << 60)
+    torch.save({"model": {"net.weight": view}}, tmp_path / "m.pt", _use_new_zipfile_serialization=is_new)
+    with pytest.raises(UnreadableFile, match=r"not read: net\.weight is a view of more elements") as caught:
+        open_file(tmp_path / "m.pt")
+    assert not isinstance(caught.value, ForeignFile)

@@ -65,7 +65,7 @@ def test_damaged_archives(tmp_path: Path, changes: dict[str, bytes | None], prob
 def test_deflated_storages_are_not_inflated(tmp_path: Path) -> None:
     saved(tmp_path / "m.pt", {"w": torch.zeros(1 << 20)})
     path = altered(tmp_path / "m.pt", tmp_path / "bomb.pt", {}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(UnreadableFile, match=r"0 of its members are a data\.pkl"):
+    with pytest.raises(UnreadableFile, match="packed anew, with compression"):
         open_file(path)
 
 
