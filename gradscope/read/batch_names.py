@@ -17,6 +17,8 @@ _BATCH: Final = (
     *("x_train", "y_train", "x_test", "y_test", "x_val", "y_val"),
 )
 """What people call the rows that a network of any kind is trained on."""
+_LEAST: Final = 2
+"""Entries: one called x or data proves nothing."""
 _USUAL: Final = {*_BATCH, *(name for names in USUAL.values() for name in names if len(name) > 1)}
 
 
@@ -28,7 +30,8 @@ def refuse_rows(entries: Mapping[str, object]) -> None:
     """
     shapes = [each.shape for each in entries.values() if isinstance(each, StoredTensor)]
     lengths = {shape[:1] for shape in shapes}
-    if len(shapes) < len(entries) or len(lengths) != 1 or () in lengths:
+    is_trained = any(isinstance(each, StoredTensor) and each.requires_grad for each in entries.values())
+    if len(shapes) < max(len(entries), _LEAST) or len(lengths) != 1 or () in lengths or is_trained:
         return
     if all(bare(name) in _USUAL for name in entries):
         advice = "Name it for your loss function: --model MODULE:FUNCTION --replay FILE."

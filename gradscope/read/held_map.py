@@ -43,15 +43,26 @@ class HeldMap(mmap.mmap):
     """How many maps there were before it."""
     start: int
     """Where it begins in the file, in bytes."""
-    handle: int
-    """Of the file, kept open: the path may come to mean another one."""
+    inode: tuple[int, int]
+    """Device and number of the file: the path may come to mean another one."""
     num_whole: int
     """Bytes before the empty pages."""
 
     @property
     def is_changed(self) -> bool:
-        """Whether anything of its file changed since it was mapped: what was read is a mixture."""
-        return self.num_whole < len(self) or _stamp(self.handle) != self.stamp
+        """Whether anything of its file changed since it was mapped: what was read is a mixture.
+
+        Told by size and time of change; who sets the time back is not noticed.
+        """
+        if self.closed:
+            return False
+        if self.num_whole < len(self) or self.size() != self.stamp[0]:
+            return True
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False  # it has no name any more: nobody writes to it by that
+        return _inode(found) == self.inode and _stamp(found) != self.stamp
 
     def release(self) -> None:
         """Hand the pages back that were touched; what is read later is the same.
@@ -66,7 +77,9 @@ class HeldMap(mmap.mmap):
 
     def mend(self, *, whole: bool) -> bool:
         """Put empty pages where the file has none any more, or everywhere; whether that was new."""
-        left = 0 if whole else max(0, _stamp(self.handle)[0] - self.start)
+        if self.closed:
+            return False
+        left = 0 if whole else max(0, self.size() - self.start)
         first = -(-left // mmap.PAGESIZE) * mmap.PAGESIZE
         if first >= self.num_whole:
             return False
@@ -82,9 +95,8 @@ def held_map(path: Path, handle: int, start: int, size: int) -> HeldMap:
     global _made  # noqa: PLW0603  a signal knows nothing else
     found = HeldMap(handle, size, access=mmap.ACCESS_READ, offset=start)
     found.path, found.start, found.num_whole = path, start, size
-    found.handle = os.dup(handle)
-    weakref.finalize(found, os.close, found.handle)
-    found.stamp = _stamp(found.handle)
+    there = os.fstat(handle)
+    found.inode, found.stamp = _inode(there), _stamp(there)
     _made += 1
     found.number = _made
     _held.add(found)
@@ -104,9 +116,12 @@ def changed_since(number: int, path: Path) -> bool:
     )
 
 
-def _stamp(handle: int) -> tuple[int, int]:
-    found = os.fstat(handle)
+def _stamp(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
+
+
+def _inode(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _address(held: HeldMap) -> int:

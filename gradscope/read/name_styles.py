@@ -22,7 +22,7 @@ _EPOCH: Final = re.compile(_BEFORE + r"(?:epoch|ep|episode|eps)s?" + _NUMBER)
 _COUNTED: Final = re.compile(
     rf"(?:^|[^a-z0-9.])({_DIGITS}{_UNIT})[-_]?(?:frame|iteration|iter|update|epoch|episode)s?(?![a-z=])"
 )
-_EPOCH_AND_STEP: Final = re.compile(r"^(?:checkpoint_([0-9]+)_|ep([0-9]+)-ba)([0-9]+)(?![0-9.])")
+_EPOCH_AND_STEP: Final = re.compile(r"^(?:checkpoint_([0-9]+)_|ep([0-9]+)-ba)([0-9]{2,})(?:_milestone)?$")
 """checkpoint_2_500 (fairseq, Sample Factory), ep1-ba100-rank0 (Composer): the second number is finer."""
 _TRAILING: Final = re.compile(rf"(?:^|[-_=.])([0-9]+(?:\.[0-9]+(?=[km]|e[0-9]))?{_UNIT})$")
 _LEADING: Final = re.compile(r"^([0-9]+)[-_][a-z]")
@@ -89,12 +89,12 @@ def told_by(name: str, *, is_folder: bool = False) -> Told | None:
     for pattern in (_STEPS, _STEP):
         if (found := pattern.search(stem)) and not (is_folder and _is_aside(stem, found)):
             return _told(found[1], is_explicit=True)
-    both = _EPOCH_AND_STEP.search(stem)
-    if both and _size(both[1] or both[2]) <= _size(both[3]):
-        return _told(both[3], is_explicit=True)
     for pattern in _IS_NO_STEP:
         stem = pattern.sub("_", stem)
     stem = stem.rstrip("-_. ")
+    both = _EPOCH_AND_STEP.search(stem)
+    if both and _size(both[1] or both[2]) <= _size(both[3]):
+        return _told(both[3], is_explicit=True)
     for pattern, is_explicit in ((_CHECKPOINT, True), (_COUNTER, False), (_EPOCH, False), (_COUNTED, False)):
         if (found := pattern.search(stem)) and not (is_folder and _is_aside(stem, found)):
             # A model of a folder's name is a model, not a checkpoint of it: model_3/, but checkpoint-3/.

@@ -62,6 +62,8 @@ class Entries(dict[Any, Any]):
     """A dict of a pickle that knows whether its keys are texts: a file may refer to one a million times."""
 
     is_text = True
+    num_batch_dims: int | None = None
+    """Of a TensorDict's entries: axes that all of them begin with."""
 
 
 Entries.__name__ = "dict"  # what messages call it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 MAX_STEP: Final = 10**15
 """No training counts beyond it; a larger number is an id or damage."""
 CONTENT_KEYS: Final = (
-    *("num_timesteps", "global_step", "global_steps", "env_steps", "step", "timesteps", "timestep"),
+    *("num_timesteps", "global_step", "global_steps", "env_steps", "step", "timesteps"),
     *("train_step", "num_updates", "iteration", "iter", "iter_num", "last_iter", "epoch"),
 )
 """Keys a checkpoint's own dictionary may tell its step under, the most telling first."""
+RANK: Final = re.compile(r"(mp_)?rank_?[0-9]+(_[0-9]+)*")
+"""In a folder of one step, where each process writes into its own: iter_0001000/mp_rank_00 (Megatron)."""
 FOLDER: Final = "folder"
 """``step_from`` of a file whose folder's name tells the step."""
 _SHOWN_DIGITS: Final = 20
@@ -62,6 +65,12 @@ def step_of_folder(name: str) -> int | None:
     return named.step if named else None
 
 
+def step_of_place(folder: Path) -> int | None:
+    """Step told by a folder's name, or by that of the folder that holds one for each process."""
+    is_of_process = RANK.fullmatch(folder.name) is not None
+    return step_of_folder(folder.parent.name if is_of_process else folder.name)
+
+
 def whole_number(value: object) -> int | None:
     """A step given as a number, if it can be one: whole, from 0 to MAX_STEP."""
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
@@ -89,7 +98,7 @@ def known_step(path: Path, content: Mapping[str, object]) -> KnownStep:
         return KnownStep(step=step, step_from=key, reasons={}, notes=tuple(notes))
     if told is not None and named is None:
         notes.append(f"the name's number is no step: {_short_digits(told.digits)}")
-    of_folder = None if named else step_of_folder(path.parent.name)
+    of_folder = None if named else step_of_place(path.parent)
     if named or of_folder is not None:
         step, step_from = (named.step, "name") if named else (of_folder, FOLDER)
         return KnownStep(step=step, step_from=step_from, reasons={}, notes=tuple(notes))

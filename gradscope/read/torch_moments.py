@@ -49,12 +49,14 @@ def optimizer_moments(content: Content, weights: Tensors) -> list[NamedMoments]:
         if len(called) == 1 and _is_settled(one := _named(each, called)):
             found[path] = one
     for _ in plain:
-        waiting = [path for path in plain if path not in found]
+        waiting, before = [path for path in plain if path not in found], len(found)
         for path in waiting:
             taken = {name for one in found.values() for name in (*one.states, *one.reasons)}
             free = [pool for pool in pools if taken.isdisjoint(pool)]
             if _is_settled(one := _named(plain[path], free)):
                 found[path] = one
+        if len(found) == before:
+            break
     taken = {name for one in found.values() for name in (*one.states, *one.reasons)}
     free = [pool for pool in pools if taken.isdisjoint(pool)]
     left = [_named(each, free) for path, each in plain.items() if path not in found]

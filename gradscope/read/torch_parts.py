@@ -190,7 +190,9 @@ def _is_network(path: Path, own: Mapping[str, Tensor], value: object) -> bool:
     """A top-level dict of nothing but tensors is one, whatever its names; below, names decide."""
     if any(_NETWORK.fullmatch(name) for name in own):
         return True
-    if path and (path[-1] in WEIGHT_KEYS or path[-1].isdigit() or _LOOSE.fullmatch(path[-1])):
+    if path and (path[-1] in WEIGHT_KEYS or path[-1].isdigit()):
+        return True
+    if path and _LOOSE.fullmatch(path[-1]) and own.keys() == {"_parameter"}:
         return True
     return len(path) == 0 and not any(isinstance(each, (dict, Stub)) for _, each in _inner(path, value))
 

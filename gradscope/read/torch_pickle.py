@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read.file_bytes import Malformed
 from gradscope.read.numpy_pickle import NUMPY_TABLE, checked_shape
-from gradscope.read.pickle_stubs import Global
+from gradscope.read.pickle_stubs import Entries, Global
 from gradscope.read.stored_tensor import ITEM_BYTES, AbsentTensor, StoredTensor, spanned
 from gradscope.read.torch_dense import densified, dequantised
 from gradscope.read.torch_storage import Storage
@@ -112,11 +112,13 @@ def _first(given: Sequence[object]) -> object:
 
 
 def _tensordict(given: Sequence[object]) -> object:
-    """The entries of a TensorDict: its class and its attributes are given."""
+    """The entries of a TensorDict: its class and its attributes are given. Lazy stacks have none."""
     attributes = given[1]
     entries = attributes.get("_tensordict") if isinstance(attributes, dict) else None
-    if not isinstance(entries, dict):
-        raise Malformed("has a TensorDict without entries")
+    if not isinstance(entries, Entries):
+        return Entries()
+    size = attributes.get("_batch_size") if isinstance(attributes, dict) else None
+    entries.num_batch_dims = len(size) if isinstance(size, (tuple, list)) else None
     return entries
 
 

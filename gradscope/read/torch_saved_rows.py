@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from gradscope.read.array_weights import Held, InMemory, is_parameter_name
 from gradscope.read.columns import Room
+from gradscope.read.file_bytes import Malformed
 from gradscope.read.held_rows import held_replay, replay_names
 from gradscope.read.numpy_pickle import Rebuilt, as_array
-from gradscope.read.pickle_stubs import Stub, attributes, is_text_keyed
+from gradscope.read.pickle_stubs import Entries, Stub, attributes, is_text_keyed
 from gradscope.read.rows import DONES, REWARDS, TERMINATIONS, TIMEOUTS, USUAL, named_rows
 from gradscope.read.stored_tensor import StoredTensor
 from gradscope.read.transition_rows import MAX_FIELDS, is_sequence, transition_columns
@@ -37,6 +38,11 @@ def saved_replay(path: Path, format_name: str, value: object, keys: Mapping[str,
     entries = {name: each for name, each in entries.items() if each is not None}
     if any(map(_is_model, named.items())) or not replay_names(entries, keys):
         return None
+    num_axes = value.num_batch_dims if isinstance(value, Entries) else None
+    if num_axes not in {None, 1}:
+        raise Malformed(
+            f"is a TensorDict with {num_axes} axes of rows", "Save td.transpose(0, 1).reshape(-1)."
+        )
     return held_replay(path, format_name, entries, keys)
 
 
@@ -45,8 +51,8 @@ def _without_next(named: Mapping[str, object]) -> Mapping[str, object]:
     following = named.get("next")
     if not is_text_keyed(following):
         return named
-    own = {key: each for key, each in named.items() if key != "next"}
-    # done beside the action says whether the row before ended.
+    # An outcome beside the action is that of the row before.
+    own = {key: each for key, each in named.items() if key != "next" and key not in _OUTCOMES}
     return own | {key if key in _OUTCOMES else f"next_{key}": each for key, each in following.items()}
 
 

@@ -36,7 +36,12 @@ _WORDS: Final = {
     TERMINATIONS: "terminated",
     TIMEOUTS: "truncated",
 }
-_ADVICE: Final = "Say it: --replay-keys observations=0,actions=1,rewards=2,next_observations=3,dones=4."
+_USUAL: Final = {
+    3: (OBSERVATIONS, ACTIONS, REWARDS),
+    4: (OBSERVATIONS, ACTIONS, REWARDS, DONES),
+    5: (OBSERVATIONS, ACTIONS, REWARDS, NEXT, DONES),
+}
+"""By number of places, for an example of how to say it."""
 _MOST: Final = 0.5
 """Share of rows that can be ends where nothing but their number tells ends from a mask."""
 _LEAST: Final = 3
@@ -121,19 +126,35 @@ def _outcome(columns: Mapping[str, Column], rest: list[str], num_places: int) ->
 
 
 def _with_mask(columns: Mapping[str, Column], keys: dict[str, str], num_places: int) -> dict[str, str]:
-    """The same keys; ends that are 1 where the episode goes on become a mask."""
+    """The same keys; ends that are 1 where the episode goes on become a mask.
+
+    A second flag beside a mask is the end itself (jaxrl), or tells nothing that is known here (bad_mask).
+    """
     name = next((each for each in (DONES, TERMINATIONS) if each in keys), None)
-    if name is None:
+    if name is None or not _is_mask(columns, keys[name], columns.get(keys.get(NEXT, "")), num_places):
         return keys
-    flags = np.asarray(columns[keys[name]]).reshape(-1)
-    going_on = _going_on(columns.get(keys.get(NEXT, "")), columns["0"])
-    if going_on.any():
-        is_mask = flags[: len(going_on)][going_on].mean() > _MOST
-    elif flags.mean() > _MOST:
-        raise _unknown(num_places, f"place {keys[name]} is 1 in most rows: ends (dones), or not_dones")
-    else:
-        return keys
-    return {NOT_DONES if each == name and is_mask else each: place for each, place in keys.items()}
+    second = keys.get(TIMEOUTS)
+    if second is not None and not np.array_equal(_flags(columns, second), 1 - _flags(columns, keys[name])):
+        what = f"place {keys[name]} is 1 where the episode goes on, and place {second} is another flag"
+        raise _unknown(num_places, what)
+    kept = {each: place for each, place in keys.items() if each not in {name, TIMEOUTS}}
+    return kept | {NOT_DONES: keys[name]}
+
+
+def _is_mask(columns: Mapping[str, Column], place: str, following: Column | None, num_places: int) -> bool:
+    flags = _flags(columns, place)
+    going_on = _going_on(following, columns["0"])
+    shown = flags[: len(going_on)][going_on]
+    # Where every flag is 1, each row is an end, or none is.
+    if not flags.all() and len(shown):
+        return float(shown.mean()) > _MOST
+    if flags.mean() > _MOST:
+        raise _unknown(num_places, f"place {place} is 1 in most rows: ends (dones), or not_dones")
+    return False
+
+
+def _flags(columns: Mapping[str, Column], place: str) -> NDArray[Any]:
+    return np.asarray(columns[place]).reshape(-1).astype(int)
 
 
 def _going_on(following: Column | None, first: Column) -> NDArray[np.bool_]:
@@ -176,4 +197,6 @@ def _is_flag(array: Array) -> bool:
 
 
 def _unknown(num_places: int, why: str) -> Malformed:
-    return Malformed(f"holds tuples of {num_places}, of which it is not certain what is what: {why}", _ADVICE)
+    example = ",".join(f"{name}={place}" for place, name in enumerate(_USUAL[min(max(num_places, 3), 5)]))
+    problem = f"holds tuples of {num_places}, of which it is not certain what is what: {why}"
+    return Malformed(problem, f"Say it, like --replay-keys {example}.")

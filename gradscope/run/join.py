@@ -67,8 +67,8 @@ def moments(files: RunFiles) -> list[Moment]:
         place = 0 if step is None else bisect_left(known, step)
         double = doubles.get(checkpoint.source) if checkpoint is not None else None
         # What doubles another one is measured on the other's buffer.
-        twins = [] if double else [each for each in twins_of.get(step, ()) if each.source not in doubles]
-        asked = checkpoint, twins, step
+        own = double.source if double else checkpoint.source if checkpoint is not None else None
+        asked = own, [each.source for each in twins_of.get(step, ()) if each.source not in doubles], step
         is_alone, claimed = len(pairs) == 1, buffers.of(*asked)
         result.append(
             Moment(

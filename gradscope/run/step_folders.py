@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from gradscope.read.step_name import FOLDER, step_of_folder
+from gradscope.read.step_name import FOLDER, step_of_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from gradscope.run.find import Found, RunFiles
 
 KINDS: Final = ("checkpoints", "recorded", "replays", "normalizers", "rollouts")
-_RANK: Final = re.compile(r"(mp_)?rank_?[0-9]+(_[0-9]+)*")
-"""In a folder of one step, where each process writes into its own: iter_0001000/mp_rank_00 (Megatron)."""
 SEVERAL: Final = "neither the content nor the name tells a step, and its folder holds others"
 
 
@@ -28,10 +25,7 @@ def with_step_folders(runs: dict[Path, RunFiles], found: Found) -> Iterable[RunF
     files tell no two steps of their own; a folder that was given as PATH stays a run.
     """
     for folder in _deepest_first(runs):
-        step = step_of_folder(folder.name)
-        if step is None and _RANK.fullmatch(folder.name):
-            step = step_of_folder(folder.parent.name)
-        files = runs[folder]
+        files, step = runs[folder], step_of_place(folder)
         if step is None or any(each.step_from == FOLDER and each.step != step for each in _steps(files)):
             continue
         own = {each.step for each in _steps(files) if each.step is not None and each.step_from != FOLDER}

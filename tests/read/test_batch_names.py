@@ -43,6 +43,8 @@ def test_a_batch_of_safetensors(tmp_path: Path) -> None:
         {"x": torch.ones(3), "y": torch.ones(4)},
         {"x": torch.ones(3), "scale": torch.ones(3)},
         {"x": torch.tensor(1.0)},
+        {"x": torch.ones(3)},
+        {"data": torch.ones(4, 2)},
     ],
 )
 def test_weights_stay_weights(tmp_path: Path, saved: dict[str, Any]) -> None:

@@ -114,6 +114,26 @@ def test_numbers_out_of_turn_are_few() -> None:
     assert "out of turn" in refused(b"\x80\x02]" + out_of_turn + b".")
 
 
+def test_numbers_that_begin_at_1_as_python_2_wrote_them() -> None:
+    count = 150_000
+    puts = b"".join(b"Nr" + struct.pack("<I", number) + b"0" for number in range(1, count))
+    data = (
+        b"\x80\x02("
+        + puts
+        + b"K\x07r"
+        + struct.pack("<I", count)
+        + b"h\x01j"
+        + struct.pack("<I", count)
+        + b"t."
+    )
+    assert unpickled(data, NUMPY_TABLE).value == (7, None, 7)
+    with pytest.raises(Malformed):
+        unpickled(b"\x80\x02K\x05q\x01h\x00\x86.", NUMPY_TABLE)
+    # Out of turn, then in turn: MEMOIZE counts every number once.
+    mixed = b"\x80\x04(K\x02q\x02K\x00q\x00K\x01q\x01K\x03q\x02K\x09\x94h\x02h\x03t."
+    assert unpickled(mixed, NUMPY_TABLE).value == pickle.loads(mixed)
+
+
 def test_objects_come_back_by_any_number() -> None:
     # Numbers from the end, over each other, and MEMOIZE after them.
     data = b"\x80\x04(K\x05q\x05K\x00q\x00K\x01q\x01K\x02q\x00K\x09\x94h\x05h\x00h\x01h\x03t."

@@ -244,3 +244,10 @@ def test_weights_that_cannot_be_read_are_not_called_none(tmp_path: Path, *, is_n
     with pytest.raises(UnreadableFile, match=r"not read: net\.weight is a view of more elements") as caught:
         open_file(tmp_path / "m.pt")
     assert not isinstance(caught.value, ForeignFile)
+
+
+def test_statistics_by_name_are_no_weights(tmp_path: Path) -> None:
+    rows = torch.ones(3)
+    stats = {"mean": {"obs": rows}, "std": {"obs": rows, "action": rows}}
+    found = opened(tmp_path / "m_1.pt", {"actor": nn.Linear(2, 2).state_dict(), "stats": stats})
+    assert set(found.layers) == {"weight", "bias"}

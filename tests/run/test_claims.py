@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from gradscope.run import open_run, scan_opened
-from gradscope.run.claims import prefix
+from gradscope.run.claims import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,19 +72,46 @@ def test_a_double_is_measured_on_the_buffer_of_what_it_doubles(
     assert claimed(tmp_path)["best_model.zip"][0] == "rl_model_replay_buffer_128_steps.pkl"
 
 
+def buffers_of(folder: Path, names: dict[str, str | None]) -> None:
+    """Checkpoints of two runs and their buffers under these names; what each is measured on."""
+    for seed, name in enumerate(names):
+        torch.manual_seed(seed)
+        torch.save({"model": nn.Linear(2, 2).state_dict()}, folder / f"{name}.pt")
+    for buffer in filter(None, names.values()):
+        np.savez(folder / f"{buffer}.npz", obs=np.ones((5, 2)), act=np.ones(5))
+    found = {each.main.source.stem: each.replay for each in open_run(folder).runs[0].moments}
+    assert {name: each and each.replay.source.stem for name, each in found.items()} == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"runA_step_2000": "runA_buffer_step_2000", "runB_step_2000": "runB_buffer_step_2000"},
+        {"runA_step_2000": "runA_buffer_step_2000", "runB_step_2000": None},
+        {"runA_2000": "replay_buffer_runA_2000", "runB_2000": "replay_buffer_runB_2000"},
+        {"runA_ckpt_2000": "runA_replay_2000", "runB_ckpt_2000": "runB_replay_2000"},
+        {"SAC_A_2000": "sac_a_buffer_2000", "SAC_B_2000": "sac_b_buffer_2000"},
+        {"sac_2000": "sac_buffer_2000", "sac_critic_2000": "sac_buffer_2000"},
+        {"sac_2000": "sac_buffer_2000", "sac_fast_2000": "sac_fast_buffer_2000"},
+        {"actor_2000": "buffer_2000", "critic_2000": "buffer_2000"},
+        {"actor_2000": "halfcheetah_2000", "critic_2000": "halfcheetah_2000"},
+    ],
+)
+def test_however_files_are_named(tmp_path: Path, names: dict[str, str | None]) -> None:
+    buffers_of(tmp_path, names)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("rl_model_2000_steps.zip", "rl_model"),
-        ("rl_model_replay_buffer_2000_steps.pkl", "rl_model"),
-        ("rl_model_gradscope_2000_steps.safetensors", "rl_model"),
-        ("rl_model_vecnormalize_2000_steps.pkl", "rl_model"),
-        ("a-replay-buffer-7.npz", "a"),
-        ("model_100.pt", "model"),
-        ("ckpt.tar.gz", "ckpt"),
-        ("2000.pt", ""),
-        ("x" * 255, "x" * 255),
+        ("rl_model_2000_steps.zip", {"rl"}),
+        ("rl_model_replay_buffer_2000_steps.pkl", {"rl"}),
+        ("rl_model_vecnormalize_2000_steps.pkl", {"rl"}),
+        ("a-replay-buffer-7.npz", {"a"}),
+        ("model_100.pt", set()),
+        ("2000.pt", set()),
+        ("x" * 255, {"x" * 255}),
     ],
 )
-def test_what_names_begin_with(name: str, expected: str) -> None:
-    assert prefix(Path(name)) == expected
+def test_whose_a_file_is(name: str, expected: set[str]) -> None:
+    assert words(Path(name)) == expected

@@ -54,6 +54,8 @@ LAYOUTS: Final[dict[str, tuple[str, Any, str, int | None, int]]] = {
         {"iteration": 1000, "model": MEGATRON, "optimizer": {"fp32_from_fp16_params": [list(W.values())]}},
         *(".", 1000, 1),
     ),
+    "a process's own": ("1000/rank_0/model.pt", W, ".", 1000, NUM),
+    "a process's own, by epoch": ("epoch_3/rank0/weights.pt", {"model": W}, ".", 3, NUM),
     "fastai": ("models/model.pth", {"model": W, "opt": FASTAI}, "models", None, NUM),
     "Composer": (
         "ep1-ba100-rank0.pt",
