@@ -52,7 +52,7 @@ def step_rows(report: Report, run: str) -> list[StepRow]:
     claims = Counter(snapshot.step for snapshot in of_run(report, run))
     return [
         StepRow(
-            step=count(snapshot.step) if snapshot.step is not None else safe(snapshot.source),
+            step=count(snapshot.step) if snapshot.step is not None else _within(snapshot),
             activity=percent(snapshot.position_activity),
             zeros=percent(snapshot.zero_fraction),
             fraction=snapshot.zero_fraction,
@@ -60,15 +60,15 @@ def step_rows(report: Report, run: str) -> list[StepRow]:
             clip=_clip(snapshot),
             status=snapshot.status,
             first_layer=_first_to_cross(crossings, snapshot),
-            file=_file(snapshot) if claims[snapshot.step] > 1 else "",
+            file=_within(snapshot) if snapshot.step is not None and claims[snapshot.step] > 1 else "",
         )
         for snapshot in of_run(report, run)
     ]
 
 
-def _file(snapshot: SnapshotGradient) -> str:
-    """Within its run; empty where the step is not known, since the file stands in its place then."""
-    return "" if snapshot.step is None else safe(snapshot.source.removeprefix(f"{snapshot.run}/"))
+def _within(snapshot: SnapshotGradient) -> str:
+    """The file's name within its run, whose own stands above the table."""
+    return safe(snapshot.source.removeprefix(f"{snapshot.run}/"))
 
 
 def _clip(snapshot: SnapshotGradient) -> str:
@@ -137,7 +137,7 @@ def nonfinite_words(snapshot: SnapshotGradient) -> str:
 
 def step_words(snapshot: SnapshotGradient) -> str:
     """The step, like "step 6,000", or the file where the step is not known."""
-    return f"step {count(snapshot.step)}" if snapshot.step is not None else safe(snapshot.source)
+    return f"step {count(snapshot.step)}" if snapshot.step is not None else _within(snapshot)
 
 
 def worst_snapshot(report: Report, run: str) -> SnapshotGradient | None:
