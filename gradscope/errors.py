@@ -37,8 +37,17 @@ class UnreadableFile(GradscopeError):
     def __init__(self, path: Path, problem: str, advice: str = "") -> None:
         """Say what is wrong with ``path`` and what to try."""
         self.path = path
-        self.reason = f"{problem.rstrip('.')}. {advice}".strip()
+        self.reason = _one_line(f"{problem.rstrip('.')}. {advice}".strip())
         super().__init__(f"{path}: {self.reason}")
+
+
+def _one_line(text: str) -> str:
+    """Names within a file may hold line ends and what steers a terminal: they are written out."""
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
 class ForeignFile(UnreadableFile):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gradscope.read.narrowed import single
 from gradscope.read.sniff import CSV
 from gradscope.read.stored_tensor import OnDemand
 from gradscope.records import Ring
@@ -117,22 +118,21 @@ def _native(arrays: Mapping[str, Array], *, is_text: bool) -> Mapping[str, Array
 
 
 def _narrowed(array: Array, *, is_text: bool) -> Array:
-    with np.errstate(over="ignore"):
-        single = array.astype(np.float32)
-    if np.array_equal(single, array, equal_nan=True) or (is_text and _is_text_of(single, array)):
-        return single
+    narrow = single(array)
+    if np.array_equal(narrow, array, equal_nan=True) or (is_text and _is_text_of(narrow, array)):
+        return narrow
     return array
 
 
-def _is_text_of(single: Array, array: Array) -> bool:
+def _is_text_of(narrow: Array, array: Array) -> bool:
     """Whether the doubles are what the shortest text of the single numbers reads as."""
-    some, same = single.ravel()[:MOST_CHECKED], array.ravel()[:MOST_CHECKED]
+    some, same = narrow.ravel()[:MOST_CHECKED], array.ravel()[:MOST_CHECKED]
     return np.array_equal(some.astype("U32").astype(np.float64), same, equal_nan=True)
 
 
 def _single(array: Array | None) -> Array:
     assert array is not None
-    return array.astype(np.float32, copy=False)
+    return single(array)
 
 
 def _whole_or_single(array: Array) -> Array:

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-
 from gradscope.read.file_bytes import Malformed
+from gradscope.read.narrowed import single
 from gradscope.read.ring_rows import with_ring
 from gradscope.read.step_name import known_step
 
@@ -224,11 +223,11 @@ def _flat(array: Array | None, count: int, environments: int) -> Array | None:
 def _ends(arrays: Mapping[str, Array], count: int, environments: int) -> Array | None:
     """Ends that training sees, as float32: terminations, or dones that are no time limits."""
     if (own := _flat(arrays.get(TERMINATIONS), count, environments)) is not None:
-        return own.astype(np.float32)
+        return single(own)
     dones = _flat(arrays.get(DONES), count, environments)
     if dones is None and (going_on := _flat(arrays.get(NOT_DONES), count, environments)) is not None:
-        dones = 1 - going_on.astype(np.float32)
+        dones = 1 - single(going_on)
     timeouts = _flat(arrays.get(TIMEOUTS), count, environments)
     if dones is None or timeouts is None:
-        return None if dones is None else dones.astype(np.float32)
-    return dones.astype(np.float32) * (1 - timeouts.astype(np.float32))
+        return None if dones is None else single(dones)
+    return single(dones) * (1 - single(timeouts))

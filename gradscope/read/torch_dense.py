@@ -65,8 +65,9 @@ def dequantised(raw: object, parameters: object) -> Tensor:
 
 def _scaled(elements: Array, scale: Array | np.float32, zero: Array) -> Array:
     whole = np.int64 if zero.dtype.kind in "iu" else np.float32
-    moved: Array = (elements.astype(whole) - zero.astype(whole)).astype(np.float32)
-    return moved * scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved: Array = (elements.astype(whole) - zero.astype(whole)).astype(np.float32)
+        return moved * scale
 
 
 def densified(given: Sequence[object]) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from gradscope.read import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("size", [123, 640, 896, 1152, 1408, 640 + 65536])
@@ -166,3 +166,10 @@ def test_data_of_minari_stay_in_its_folder(
     (folder / "metadata.json").symlink_to(tmp_path / "nothing")
     with pytest.raises(UnreadableFile, match="leads"):
         open_file(folder)
+
+
+@pytest.mark.parametrize("name", ["a\x1cb", "a\nb", "a\u202eb", "a\x1b[31mb", "\ud800"])
+def test_what_a_file_says_of_itself_is_one_line_that_can_be_shown(name: str) -> None:
+    error = UnreadableFile(Path("run.pt"), f"has no entry {name}")
+    assert error.reason.isprintable()
+    assert str(error).isprintable()
