@@ -100,7 +100,7 @@ def held_map(path: Path, handle: int, start: int, size: int) -> HeldMap:
     _made += 1
     found.number = _made
     _held.add(found)
-    _guarded()
+    _taker()()
     return found
 
 
@@ -145,16 +145,16 @@ def _c() -> ctypes.CDLL:
 
 
 @cache
-def _guarded() -> Callable[[int], None] | None:
-    """Take SIGBUS, once in a process. Python's own signal module would never get to run its handler."""
+def _taker() -> Callable[[], None]:
+    """What takes SIGBUS; Python's own signal module would never get to run its handler."""
     if not hasattr(signal, "SIGBUS"):
-        return None  # such a system refuses to cut a mapped file
+        return lambda: None  # such a system refuses to cut a mapped file
     import ctypes  # noqa: PLC0415  only where a file is mapped
 
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p
     library.signal.argtypes = ctypes.c_int, ctypes.c_void_p
-    before: list[int | None] = []
+    before: list[int | None] = [None]
 
     def mend_all(number: int) -> None:
         if not _mended():
@@ -162,8 +162,16 @@ def _guarded() -> Callable[[int], None] | None:
 
     _c()
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(mend_all)
-    before.append(library.signal(signal.SIGBUS, ctypes.cast(handler, ctypes.c_void_p)))
-    return handler
+    own = ctypes.cast(handler, ctypes.c_void_p)
+
+    def take() -> None:
+        # Others may have taken it since (faulthandler does): theirs comes where ours cannot help.
+        found = library.signal(signal.SIGBUS, own)
+        if found != own.value:
+            before[0] = found
+        assert handler is not None  # kept alive with this function
+
+    return take
 
 
 def _mended() -> bool:

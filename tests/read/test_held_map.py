@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -96,3 +97,12 @@ def test_a_bus_error_of_another_kind_still_ends_the_process(tmp_path: Path) -> N
         file.truncate(file_bytes.MAPPED_BYTES)
     done = subprocess.run([sys.executable, "-c", ALONE, str(tmp_path / "big")], check=False)
     assert done.returncode == -signal.SIGBUS
+
+
+def test_whoever_took_the_signal_since_does_not_matter(path: Path) -> None:
+    first = np.frombuffer(section_of(path).content(), np.uint8)
+    assert first[0] == 0
+    faulthandler.enable()
+    array = np.frombuffer(section_of(path).content(), np.uint8)
+    os.truncate(path, 0)
+    assert not array.any()
