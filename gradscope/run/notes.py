@@ -150,11 +150,16 @@ def _unclaimed(run: OpenedRun, found: Found) -> Iterator[str]:
     files += [*run.files.normalizers, *run.files.rollouts]
     claimed = {source for moment in run.moments for source in sources(moment)}
     left = [each for each in files if each.source not in claimed] if run.moments else []
+    steps = {moment.step for moment in run.moments}
     for each in left[:MOST_NAMED]:
+        name = found.relative(each.source)
+        if each.step is not None and each.step in steps:
+            yield f"{name} is not used: another file of step {each.step} is named as its checkpoint is"
+            continue
         why = "no step" if each.step is None else f"step {each.step}, which no snapshot has"
-        yield f"{found.relative(each.source)} is not used: it has {why}, so no snapshot could claim it"
+        yield f"{name} is not used: it has {why}, so no snapshot could claim it"
     if len(left) > MOST_NAMED:
-        yield f"{_run_words(run)}{len(left) - MOST_NAMED} more files are not used for the same reason"
+        yield f"{_run_words(run)}{len(left) - MOST_NAMED} more files are not used"
 
 
 def _keys(opened: Opened) -> Iterator[str]:

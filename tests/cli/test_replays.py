@@ -162,4 +162,4 @@ def test_normalizers_of_no_snapshot_are_told(sb3_files: Callable[[str], Path], t
         "rl_model_vecnormalize_1000_steps.pkl is not used: it has step 1000, which no snapshot has, "
         "so no snapshot could claim it"
     )
-    assert told[-1] == "7 more files are not used for the same reason"
+    assert told[-1] == "7 more files are not used"

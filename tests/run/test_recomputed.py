@@ -196,8 +196,15 @@ def test_two_buffers_of_one_step_are_told(sb3_files: Callable[[str], Path], tmp_
     folder = copied(sb3_files("SAC"), tmp_path / "run", *names)
     twin = folder / "zz_replay_buffer_128_steps.pkl"
     twin.write_bytes((folder / "rl_model_replay_buffer_128_steps.pkl").read_bytes())
+    told = "is not used: another file of step 128 is named as its checkpoint is"
+    report = scan(folder)
+    assert f"zz_replay_buffer_128_steps.pkl {told}" in report.notes
+    assert report.snapshots[0].notes == ()
+    for name in ("a", "b"):
+        (folder / f"{name}_buffer_128.pkl").write_bytes(twin.read_bytes())
+    (folder / "rl_model_replay_buffer_128_steps.pkl").unlink()
     notes = scan(folder).snapshots[0].notes
-    assert notes == ("of several buffers of step 128 rl_model_replay_buffer_128_steps.pkl is used",)
+    assert notes == ("of several buffers of step 128 a_buffer_128.pkl is used",)
 
 
 def test_a_model_without_consent_runs_nothing(sb3_files: Callable[[str], Path], tmp_path: Path) -> None:
