@@ -209,7 +209,7 @@ def test_why_a_plain_checkpoint_has_no_moments(tmp_path: Path) -> None:
         "the optimizer has not stepped": torch.optim.Adam(model.parameters()),
         "has not stepped": [torch.optim.Adam(model.parameters()).state_dict() for _ in range(2)],
         "SGD without momentum keeps no state": sgd,
-        "fits several orders of the names": decayed,
+        "fits no order of the names": decayed,
         "fits no order": {"state": {}, "param_groups": []},
     }
     for number, (reason, optimizer) in enumerate(cases.items()):
