@@ -40,7 +40,7 @@ class HeldMap(mmap.mmap):
     path: Path
     stamp: tuple[int, int]
     number: int
-    """How many maps there were before it."""
+    """Maps are numbered as they are made, from 1."""
     start: int
     """Where it begins in the file, in bytes."""
     inode: tuple[int, int]
@@ -162,14 +162,13 @@ def _taker() -> Callable[[], None]:
 
     _c()
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(mend_all)
-    own = ctypes.cast(handler, ctypes.c_void_p)
+    own = ctypes.cast(handler, ctypes.c_void_p)  # which keeps the handler alive
 
     def take() -> None:
         # Others may have taken it since (faulthandler does): theirs comes where ours cannot help.
         found = library.signal(signal.SIGBUS, own)
         if found != own.value:
             before[0] = found
-        assert handler is not None  # kept alive with this function
 
     return take
 

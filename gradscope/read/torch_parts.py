@@ -40,9 +40,10 @@ _MOMENTS: Final = frozenset(
         "square_avg",
         "grad_avg",
         "acc_delta",
+        "sqr_avg",
     )
 )
-"""An optimizer's state of one parameter; DeepSpeed's shards hold it without an optimizer around it."""
+"""An optimizer's state of one parameter, where no optimizer is around it (DeepSpeed's shards, fastai)."""
 _COPY: Final = re.compile(
     r"(^|[_.\- ])(ema|targets?|targ|tgt|swa|averaged?|avg|shadow|old|best|teacher)([_.\- ]|$)"
 )
